@@ -1,0 +1,109 @@
+"""An expression as a `torch.nn.Module`, and the factory by which networks take it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aquasurf_optuna.expression import Expression, program_of, run_program
+
+
+class Activation(nn.Module):
+    """An activation function as a module without parameters.
+
+    Works for any shape, floating dtype and device, and never writes to its input. Its state dict is
+    empty, so swapping it into a network keeps the network's checkpoints readable.
+
+    Args:
+        expression: The function, as text or parsed.
+        inplace: Accepted because networks pass it to their activations; the input is left alone
+            either way, and the result is the same.
+
+    Raises:
+        ExpressionError: If a text does not name a function.
+        TypeError: If `inplace` is not a bool.
+    """
+
+    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
+        super().__init__()
+        if not isinstance(inplace, bool):
+            raise TypeError(f"inplace must be True or False, got {inplace!r}")
+        self.expression = as_expression(expression)
+        self._program = program_of(self.expression)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Evaluate the function elementwise; see `Expression.__call__`."""
+        result = run_program(self._program, x)
+        # A caller may change the result in place; it must not be the input under another name.
+        return torch.clone(x) if result is x else result
+
+    def extra_repr(self) -> str:
+        """Show the function in the network's printed form."""
+        return str(self.expression)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The program holds torch functions; it is made again from the text instead of being stored.
+        return {key: value for key, value in self.__dict__.items() if key != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._program = program_of(self.expression)
+
+    @staticmethod
+    def factory(expression: str | Expression) -> ActivationFactory:
+        """Return a picklable callable that makes a fresh `Activation` at each call.
+
+        Raises:
+            ExpressionError: If a text does not name a function.
+        """
+        return ActivationFactory(as_expression(expression))
+
+
+@dataclasses.dataclass(frozen=True)
+class ActivationFactory:
+    """What networks take for their activation layer, as timm's and torchvision's `act_layer` do.
+
+    Attributes:
+        expression: The function that every module it makes computes.
+    """
+
+    expression: Expression
+
+    def __call__(self, inplace: bool = False) -> Activation:
+        """Make one module; `inplace` as in `Activation`."""
+        return Activation(self.expression, inplace=inplace)
+
+
+ActivationLike = str | Expression | Callable[..., nn.Module]
+"""What the networks here accept: a text, an expression, or a factory such as `nn.ReLU`."""
+
+
+def as_expression(expression: str | Expression) -> Expression:
+    """Return the parsed form of a text, or the expression itself.
+
+    Raises:
+        ExpressionError: If it is neither, or the text does not name a function.
+    """
+    return expression if isinstance(expression, Expression) else Expression.parse(expression)
+
+
+def as_factory(activation: ActivationLike) -> Callable[..., nn.Module]:
+    """Return an activation factory for a text, an expression, or a factory (which stays itself).
+
+    Raises:
+        ExpressionError: If a text does not name a function.
+        TypeError: If it is none of these, an `nn.Module` instance for example: one instance cannot
+            serve every site of a network.
+    """
+    if isinstance(activation, (str, Expression)):
+        return Activation.factory(activation)
+    if isinstance(activation, nn.Module) or not callable(activation):
+        raise TypeError(
+            "activation must be a text such as 'relu(x)', an Expression, or a factory that returns "
+            f"a new module at each call (nn.ReLU is one); got {activation!r}"
+        )
+    return activation

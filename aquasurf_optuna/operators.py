@@ -1,0 +1,185 @@
+r"""The operators from which activation functions are built (Table 4 of the paper).
+
+An operator is a name, a number of arguments, a torch function and a LaTeX pattern. Names are the
+published ones, so that published functions read as they are. Every function is elementwise, works
+for any shape and any floating dtype, never writes to its arguments, and follows IEEE arithmetic:
+NaN goes in, NaN comes out (`max`, `min` and `relu` included).
+
+Symbols: `x`, `a`, `b` are tensors of one shape; an n-ary operator takes two or more of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+N_ARY = -1
+"""The arity of an operator that takes two or more arguments."""
+
+LEAF = "x"
+"""The name of the input, the only leaf of an expression."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator.
+
+    Attributes:
+        name: The published name.
+        arity: 1, 2 or `N_ARY`.
+        function: Takes as many tensors as `arity` says and returns one of the same shape and dtype.
+        latex: Pattern with `{0}`, `{1}` for the arguments; for n-ary ones `{args}`, joined by
+            `separator`.
+        separator: What stands between the arguments of an n-ary operator in LaTeX.
+    """
+
+    name: str
+    arity: int
+    function: Callable[..., Tensor]
+    latex: str
+    separator: str = ", "
+
+    @property
+    def takes(self) -> str:
+        """How many arguments the operator takes, in words."""
+        if self.arity == N_ARY:
+            return "two or more arguments"
+        return "one argument" if self.arity == 1 else "two arguments"
+
+
+def _constant(x: Tensor, value: float) -> Tensor:
+    # `where` keeps the path to x, so that the gradient exists and is zero, for infinite x too.
+    return torch.where(torch.ones_like(x, dtype=torch.bool), torch.full_like(x, value), x)
+
+
+def _zero(x: Tensor) -> Tensor:
+    return _constant(x, 0.0)
+
+
+def _one(x: Tensor) -> Tensor:
+    return _constant(x, 1.0)
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _softplus(x: Tensor) -> Tensor:
+    # torch's default threshold of 20 costs the last digits in float64; exp(40) fits every dtype
+    # that torch computes softplus in.
+    return F.softplus(x, threshold=40.0)
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def _elish(x: Tensor) -> Tensor:
+    # Basirat and Roth 2018. The clamp keeps the branch that is not taken finite, and its gradient.
+    return torch.where(x < 0, torch.expm1(torch.clamp(x, max=0.0)), x) * torch.sigmoid(x)
+
+
+def _leakyrelu(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, negative_slope=0.01)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="none")
+
+
+def _sum_n(*arguments: Tensor) -> Tensor:
+    return functools.reduce(torch.add, arguments)
+
+
+def _prod_n(*arguments: Tensor) -> Tensor:
+    return functools.reduce(torch.mul, arguments)
+
+
+def _max_n(*arguments: Tensor) -> Tensor:
+    return functools.reduce(torch.maximum, arguments)
+
+
+def _min_n(*arguments: Tensor) -> Tensor:
+    return functools.reduce(torch.minimum, arguments)
+
+
+def _named(name: str) -> str:
+    return rf"\operatorname{{{name}}}\left({{0}}\right)"
+
+
+_UNARY = (
+    Operator("zero", 1, _zero, "0"),
+    Operator("one", 1, _one, "1"),
+    Operator("identity", 1, _identity, "{0}"),
+    Operator("negative", 1, torch.neg, r"-\left({0}\right)"),
+    Operator("abs", 1, torch.abs, r"\left|{0}\right|"),
+    Operator("reciprocal", 1, torch.reciprocal, r"\left({0}\right)^{{-1}}"),
+    Operator("square", 1, torch.square, r"\left({0}\right)^{{2}}"),
+    Operator("exp", 1, torch.exp, r"e^{{{0}}}"),
+    Operator("erf", 1, torch.erf, _named("erf")),
+    Operator("erfc", 1, torch.erfc, _named("erfc")),
+    Operator("sinh", 1, torch.sinh, r"\sinh\left({0}\right)"),
+    Operator("cosh", 1, torch.cosh, r"\cosh\left({0}\right)"),
+    Operator("tanh", 1, torch.tanh, r"\tanh\left({0}\right)"),
+    Operator("expm1", 1, torch.expm1, r"\left(e^{{{0}}} - 1\right)"),
+    Operator("sigmoid", 1, torch.sigmoid, r"\sigma\left({0}\right)"),
+    Operator("log_sigmoid", 1, F.logsigmoid, r"\log\sigma\left({0}\right)"),
+    Operator("arcsinh", 1, torch.asinh, _named("arcsinh")),
+    Operator("arctan", 1, torch.atan, r"\arctan\left({0}\right)"),
+    Operator("bessel_i0e", 1, torch.special.i0e, _named(r"bessel\_i0e")),
+    Operator("bessel_i1e", 1, torch.special.i1e, _named(r"bessel\_i1e")),
+    Operator("relu", 1, torch.relu, _named("ReLU")),
+    Operator("elu", 1, F.elu, _named("ELU")),
+    Operator("selu", 1, F.selu, _named("SELU")),
+    Operator("swish", 1, F.silu, _named("Swish")),
+    Operator("softplus", 1, _softplus, _named("Softplus")),
+    Operator("softsign", 1, F.softsign, _named("Softsign")),
+    Operator("hard_sigmoid", 1, _hard_sigmoid, _named("HardSigmoid")),
+)
+
+_UNARY_COATNET = (
+    Operator("elish", 1, _elish, _named("ELiSH")),
+    Operator("gelu", 1, _gelu, _named("GELU")),
+    Operator("leakyrelu", 1, _leakyrelu, _named("LeakyReLU")),
+    Operator("mish", 1, F.mish, _named("Mish")),
+)
+
+_BINARY = (
+    Operator("add", 2, torch.add, r"\left({0} + {1}\right)"),
+    Operator("sub", 2, torch.sub, r"\left({0} - {1}\right)"),
+    Operator("mul", 2, torch.mul, r"{0} \cdot {1}"),
+    Operator("div", 2, torch.div, r"\frac{{{0}}}{{{1}}}"),
+    Operator("pow", 2, torch.pow, r"\left({0}\right)^{{{1}}}"),
+    Operator("max", 2, torch.maximum, r"\max\left\{{{0}, {1}\right\}}"),
+    Operator("min", 2, torch.minimum, r"\min\left\{{{0}, {1}\right\}}"),
+)
+
+_N_ARY = (
+    Operator("sum_n", N_ARY, _sum_n, r"\left({args}\right)", " + "),
+    Operator("prod_n", N_ARY, _prod_n, "{args}", r" \cdot "),
+    Operator("max_n", N_ARY, _max_n, r"\max\left\{{{args}\right\}}"),
+    Operator("min_n", N_ARY, _min_n, r"\min\left\{{{args}\right\}}"),
+)
+
+UNARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _UNARY)
+"""The 27 unary operators of the paper's Table 4, in its order of columns."""
+
+COATNET_UNARY_OPERATORS: tuple[str, ...] = UNARY_OPERATORS + tuple(op.name for op in _UNARY_COATNET)
+"""The 31 unary operators of the CoAtNet experiment (Section 6)."""
+
+BINARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _BINARY)
+"""The 7 binary operators of Table 4."""
+
+N_ARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _N_ARY)
+"""The 4 n-ary operators of the four-node space (Appendix B)."""
+
+OPERATORS: MappingProxyType[str, Operator] = MappingProxyType(
+    {op.name: op for op in (*_UNARY, *_UNARY_COATNET, *_BINARY, *_N_ARY)}
+)
+"""Every operator by its name."""
