@@ -25,7 +25,9 @@ class ExpressionError(AquaSurfError, ValueError):
         self.position = position
         self.expected = expected
         self.problem = problem
-        super().__init__(f"{problem} at position {position} of {_excerpt(text, position)}: {expected}")
+        super().__init__(
+            f"{problem} at position {position} of {_excerpt(text, position)}: {expected}"
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild_expression_error, (self.problem, self.text, self.position, self.expected))
@@ -79,7 +81,7 @@ def _rebuild_expression_error(
 
 
 def _excerpt(text: str, position: int, width: int = 60) -> str:
-    """Quote `text`, cut to `width` characters around `position` so that a huge input stays short."""
+    """Quote `text`, a huge one cut to `width` characters around `position`."""
     if len(text) <= width:
         return repr(text)
     start = max(0, min(position - width // 2, len(text) - width))

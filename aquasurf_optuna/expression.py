@@ -11,29 +11,17 @@ which each distinct subexpression is computed once. The program is prepared once
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import re
-from collections.abc import Callable, Iterator
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
+from aquasurf_optuna._parser import Parser, problem_of_node, problem_of_size
 from aquasurf_optuna.exceptions import ExpressionError
-from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS, Operator
-
-MAX_DEPTH = 64
-"""Deepest tree that is accepted; `x` alone has depth 0."""
-
-MAX_NODES = 4096
-"""Largest number of operators that is accepted in one tree."""
+from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS
 
 Program = tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
 """Steps (function, positions of its arguments); value 0 is the input, step i makes value i + 1."""
-
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[(),]))")
-_SPACE = re.compile(r"\s*")
-_NAMES_ALLOWED = "a function name such as relu(x), or x"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -51,31 +39,33 @@ class Expression:
 
     Raises:
         ExpressionError: If the operator is unknown, has the wrong number of arguments, or the tree
-            is deeper than `MAX_DEPTH` or has more than `MAX_NODES` operators.
+            passes a limit of size (64 functions inside each other, 4,096 functions and inputs).
     """
 
     operator: str
     children: tuple[Expression, ...] = ()
     depth: int = dataclasses.field(init=False)
     node_count: int = dataclasses.field(init=False)
-    _hash: int = dataclasses.field(init=False, repr=False)
+    _size: int = dataclasses.field(init=False)
+    _hash: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        problem = _problem_of_node(self.operator, self.children)
+        inner = self.operator != LEAF
+        depth = inner + max((child.depth for child in self.children), default=0)
+        size = 1 + sum(child._size for child in self.children)
+        problem = problem_of_node(self.operator, len(self.children), OPERATORS) or problem_of_size(
+            depth, size
+        )
         if problem is not None:
             raise ExpressionError(problem[0], text=self.operator, position=0, expected=problem[1])
-        leaf = self.operator == LEAF
-        depth = 0 if leaf else 1 + max(child.depth for child in self.children)
-        nodes = 0 if leaf else 1 + sum(child.node_count for child in self.children)
-        problem = _problem_of_size(depth, nodes)
-        if problem is not None:
-            raise ExpressionError(problem[0], text=self.operator, position=0, expected=problem[1])
-        object.__setattr__(self, "depth", depth)
-        object.__setattr__(self, "node_count", nodes)
+        nodes = inner + sum(child.node_count for child in self.children)
+        # The dataclass is frozen: derived fields are set once, here, around its own __setattr__.
+        for field, value in (("depth", depth), ("node_count", nodes), ("_size", size)):
+            object.__setattr__(self, field, value)
         object.__setattr__(self, "_hash", hash((self.operator, self.children)))
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    def parse(text: str) -> Expression:
         """Read an expression in the published notation, such as `mul(hard_sigmoid(x),elu(x))`.
 
         Spaces between tokens are allowed.
@@ -97,7 +87,7 @@ class Expression:
                 position=0,
                 expected="pass a str such as 'relu(x)'",
             )
-        return _Parser(text).parse(cls)
+        return Parser(text, OPERATORS, Expression).parse()
 
     def __str__(self) -> str:
         if self.operator == LEAF:
@@ -127,10 +117,10 @@ class Expression:
         # Through the text: a stored hash would be wrong in another process.
         return (Expression.parse, (str(self),))
 
-    def __copy__(self) -> Self:
+    def __copy__(self) -> Expression:
         return self
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+    def __deepcopy__(self, memo: dict[int, object]) -> Expression:
         return self
 
     def walk(self) -> Iterator[Expression]:
@@ -177,6 +167,11 @@ def run_program(program: Program, x: Tensor) -> Tensor:
     return values[-1]
 
 
+def apply_operator(expression: Expression, values: Sequence[Tensor]) -> Tensor:
+    """Apply the outermost operator of an expression to the values of its children."""
+    return OPERATORS[expression.operator].function(*values)
+
+
 @functools.lru_cache(maxsize=65536)
 def program_of(expression: Expression) -> Program:
     """Flatten an expression into steps, each distinct subexpression once, arguments first."""
@@ -194,139 +189,6 @@ def program_of(expression: Expression) -> Program:
 
     place(expression)
     return tuple(steps)
-
-
-def _problem_of_node(name: str, children: tuple[Expression, ...]) -> tuple[str, str] | None:
-    """Say what is wrong with an operator and its arguments, and what is allowed; None if fine."""
-    if name == LEAF:
-        return ("x takes no arguments", "write x alone") if children else None
-    operator = OPERATORS.get(name)
-    if operator is None:
-        return _unknown_operator(name)
-    return _problem_of_arity(operator, len(children))
-
-
-def _problem_of_arity(operator: Operator, count: int) -> tuple[str, str] | None:
-    fits = count >= 2 if operator.arity == N_ARY else count == operator.arity
-    if fits:
-        return None
-    return (
-        f"{operator.name} got {count} argument{'' if count == 1 else 's'}",
-        f"{operator.name} takes {operator.takes}",
-    )
-
-
-def _problem_of_size(depth: int, nodes: int) -> tuple[str, str] | None:
-    if depth > MAX_DEPTH:
-        return ("the tree is too deep", f"at most {MAX_DEPTH} functions inside each other")
-    if nodes > MAX_NODES:
-        return ("the tree is too large", f"at most {MAX_NODES} operators")
-    return None
-
-
-def _unknown_operator(name: str) -> tuple[str, str]:
-    shown = name if len(name) <= 40 else name[:40] + "..."
-    near = difflib.get_close_matches(name[:40].lower(), [*OPERATORS, LEAF], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return (f"unknown operator {shown!r}", f"{hint}Known: x, {', '.join(OPERATORS)}")
-
-
-class _Parser:
-    """One pass over the text with an explicit stack of the calls that are still open."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.position = 0
-        self.open: list[tuple[str, int, list[Expression]]] = []
-        self.nodes = 0
-
-    def parse(self, cls: type[Expression]) -> Expression:
-        self._refuse_non_ascii()
-        while True:
-            value = self._read_operand(cls)
-            while value is not None:
-                mark, at = self._read_mark()
-                if not self.open:
-                    return self._finish(value, mark, at)
-                value = self._close_or_continue(cls, value, mark, at)
-
-    def _read_operand(self, cls: type[Expression]) -> Expression | None:
-        """Read `x`, which is a value, or `name(`, which opens a call and gives None."""
-        name, at = self._read_name()
-        if name == LEAF:
-            return cls(LEAF)
-        if name not in OPERATORS:
-            problem, expected = _unknown_operator(name)
-            raise self._error(problem, at, expected)
-        mark, mark_at = self._read_mark()
-        if mark != "(":
-            raise self._error(f"{name} is not followed by (", mark_at, f"write {name}(...)")
-        self.nodes += 1
-        size = _problem_of_size(len(self.open) + 1, self.nodes)
-        if size is not None:
-            raise self._error(size[0], at, size[1])
-        self.open.append((name, at, []))
-        return None
-
-    def _close_or_continue(
-        self, cls: type[Expression], value: Expression, mark: str, at: int
-    ) -> Expression | None:
-        name, name_at, arguments = self.open[-1]
-        arguments.append(value)
-        operator = OPERATORS[name]
-        if mark == ",":
-            if operator.arity in (1, 2) and len(arguments) >= operator.arity:
-                problem = f"{name} got more than {len(arguments)} argument(s)"
-                raise self._error(problem, at, f"{name} takes {operator.takes}")
-            return None
-        if mark != ")":
-            found = f"found {mark!r}" if mark else "the text ends too early: unbalanced parenthesis"
-            raise self._error(found, at, f"',' or ')' to go on with {name}( of position {name_at}")
-        arity = _problem_of_arity(operator, len(arguments))
-        if arity is not None:
-            raise self._error(arity[0], at, arity[1])
-        self.open.pop()
-        return cls(name, tuple(arguments))
-
-    def _finish(self, value: Expression, mark: str, at: int) -> Expression:
-        if mark or at < len(self.text):
-            raise self._error(
-                f"unexpected {self.text[at]!r} after the function", at, "the end of the text"
-            )
-        return value
-
-    def _read_name(self) -> tuple[str, int]:
-        match = _TOKEN.match(self.text, self.position)
-        if match is None or match["name"] is None:
-            at = self._skip_space()
-            found = f"found {self.text[at]!r}" if at < len(self.text) else "the text ends"
-            if not self.text.strip():
-                found = "the text is empty"
-            raise self._error(found, at, _NAMES_ALLOWED)
-        self.position = match.end()
-        return match["name"], match.start("name")
-
-    def _read_mark(self) -> tuple[str, int]:
-        """Read `(`, `)` or `,`; empty at the end of the text or before anything else."""
-        match = _TOKEN.match(self.text, self.position)
-        if match is None or match["mark"] is None:
-            at = self._skip_space()
-            return (self.text[at] if at < len(self.text) else "", at)
-        self.position = match.end()
-        return match["mark"], match.start("mark")
-
-    def _skip_space(self) -> int:
-        match = _SPACE.match(self.text, self.position)
-        return match.end() if match else self.position
-
-    def _refuse_non_ascii(self) -> None:
-        if self.text.isascii():
-            return
-        at = next(i for i, character in enumerate(self.text) if ord(character) > 127)
-        raise self._error(f"found {self.text[at]!r}", at, "ASCII characters only")
-
-    def _error(self, problem: str, position: int, expected: str) -> ExpressionError:
-        return ExpressionError(problem, text=self.text, position=position, expected=expected)
 
 
 BASELINES: tuple[Expression, ...] = tuple(

@@ -37,6 +37,8 @@ class Operator:
         latex: Pattern with `{0}`, `{1}` for the arguments; for n-ary ones `{args}`, joined by
             `separator`.
         separator: What stands between the arguments of an n-ary operator in LaTeX.
+        cost: Rank of simplicity (0 trivial, 1 arithmetic, 2 division, 3 one exponential or its
+            like, 4 a power or an error function, 5 a Bessel function); only its order matters.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Operator:
     function: Callable[..., Tensor]
     latex: str
     separator: str = ", "
+    cost: int = 1
 
     @property
     def takes(self) -> str:
@@ -110,52 +113,52 @@ def _min_n(*arguments: Tensor) -> Tensor:
 
 
 def _named(name: str) -> str:
-    return rf"\operatorname{{{name}}}\left({{0}}\right)"
+    return rf"\operatorname{{{{{name}}}}}\left({{0}}\right)"
 
 
 _UNARY = (
-    Operator("zero", 1, _zero, "0"),
-    Operator("one", 1, _one, "1"),
-    Operator("identity", 1, _identity, "{0}"),
+    Operator("zero", 1, _zero, "0", cost=0),
+    Operator("one", 1, _one, "1", cost=0),
+    Operator("identity", 1, _identity, "{0}", cost=0),
     Operator("negative", 1, torch.neg, r"-\left({0}\right)"),
     Operator("abs", 1, torch.abs, r"\left|{0}\right|"),
-    Operator("reciprocal", 1, torch.reciprocal, r"\left({0}\right)^{{-1}}"),
+    Operator("reciprocal", 1, torch.reciprocal, r"\left({0}\right)^{{-1}}", cost=2),
     Operator("square", 1, torch.square, r"\left({0}\right)^{{2}}"),
-    Operator("exp", 1, torch.exp, r"e^{{{0}}}"),
-    Operator("erf", 1, torch.erf, _named("erf")),
-    Operator("erfc", 1, torch.erfc, _named("erfc")),
-    Operator("sinh", 1, torch.sinh, r"\sinh\left({0}\right)"),
-    Operator("cosh", 1, torch.cosh, r"\cosh\left({0}\right)"),
-    Operator("tanh", 1, torch.tanh, r"\tanh\left({0}\right)"),
-    Operator("expm1", 1, torch.expm1, r"\left(e^{{{0}}} - 1\right)"),
-    Operator("sigmoid", 1, torch.sigmoid, r"\sigma\left({0}\right)"),
-    Operator("log_sigmoid", 1, F.logsigmoid, r"\log\sigma\left({0}\right)"),
-    Operator("arcsinh", 1, torch.asinh, _named("arcsinh")),
-    Operator("arctan", 1, torch.atan, r"\arctan\left({0}\right)"),
-    Operator("bessel_i0e", 1, torch.special.i0e, _named(r"bessel\_i0e")),
-    Operator("bessel_i1e", 1, torch.special.i1e, _named(r"bessel\_i1e")),
+    Operator("exp", 1, torch.exp, r"e^{{{0}}}", cost=3),
+    Operator("erf", 1, torch.erf, _named("erf"), cost=4),
+    Operator("erfc", 1, torch.erfc, _named("erfc"), cost=4),
+    Operator("sinh", 1, torch.sinh, r"\sinh\left({0}\right)", cost=3),
+    Operator("cosh", 1, torch.cosh, r"\cosh\left({0}\right)", cost=3),
+    Operator("tanh", 1, torch.tanh, r"\tanh\left({0}\right)", cost=3),
+    Operator("expm1", 1, torch.expm1, r"\left(e^{{{0}}} - 1\right)", cost=3),
+    Operator("sigmoid", 1, torch.sigmoid, r"\sigma\left({0}\right)", cost=3),
+    Operator("log_sigmoid", 1, F.logsigmoid, r"\log\sigma\left({0}\right)", cost=3),
+    Operator("arcsinh", 1, torch.asinh, _named("arcsinh"), cost=3),
+    Operator("arctan", 1, torch.atan, r"\arctan\left({0}\right)", cost=3),
+    Operator("bessel_i0e", 1, torch.special.i0e, _named(r"bessel\_i0e"), cost=5),
+    Operator("bessel_i1e", 1, torch.special.i1e, _named(r"bessel\_i1e"), cost=5),
     Operator("relu", 1, torch.relu, _named("ReLU")),
-    Operator("elu", 1, F.elu, _named("ELU")),
-    Operator("selu", 1, F.selu, _named("SELU")),
-    Operator("swish", 1, F.silu, _named("Swish")),
-    Operator("softplus", 1, _softplus, _named("Softplus")),
-    Operator("softsign", 1, F.softsign, _named("Softsign")),
+    Operator("elu", 1, F.elu, _named("ELU"), cost=3),
+    Operator("selu", 1, F.selu, _named("SELU"), cost=3),
+    Operator("swish", 1, F.silu, _named("Swish"), cost=3),
+    Operator("softplus", 1, _softplus, _named("Softplus"), cost=3),
+    Operator("softsign", 1, F.softsign, _named("Softsign"), cost=2),
     Operator("hard_sigmoid", 1, _hard_sigmoid, _named("HardSigmoid")),
 )
 
 _UNARY_COATNET = (
-    Operator("elish", 1, _elish, _named("ELiSH")),
-    Operator("gelu", 1, _gelu, _named("GELU")),
+    Operator("elish", 1, _elish, _named("ELiSH"), cost=3),
+    Operator("gelu", 1, _gelu, _named("GELU"), cost=4),
     Operator("leakyrelu", 1, _leakyrelu, _named("LeakyReLU")),
-    Operator("mish", 1, F.mish, _named("Mish")),
+    Operator("mish", 1, F.mish, _named("Mish"), cost=3),
 )
 
 _BINARY = (
     Operator("add", 2, torch.add, r"\left({0} + {1}\right)"),
     Operator("sub", 2, torch.sub, r"\left({0} - {1}\right)"),
     Operator("mul", 2, torch.mul, r"{0} \cdot {1}"),
-    Operator("div", 2, torch.div, r"\frac{{{0}}}{{{1}}}"),
-    Operator("pow", 2, torch.pow, r"\left({0}\right)^{{{1}}}"),
+    Operator("div", 2, torch.div, r"\frac{{{0}}}{{{1}}}", cost=2),
+    Operator("pow", 2, torch.pow, r"\left({0}\right)^{{{1}}}", cost=4),
     Operator("max", 2, torch.maximum, r"\max\left\{{{0}, {1}\right\}}"),
     Operator("min", 2, torch.minimum, r"\min\left\{{{0}, {1}\right\}}"),
 )

@@ -1,0 +1,184 @@
+"""Read the notation `name(argument,argument)` over `x` without recursion and without evaluation.
+
+Expressions and the schemas of search spaces share this notation; they differ in the names they
+know and in what a node becomes, so both are parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from aquasurf_optuna.exceptions import ExpressionError
+from aquasurf_optuna.operators import LEAF, N_ARY, Operator
+
+MAX_DEPTH = 64
+"""Deepest tree that is accepted; `x` alone has depth 0."""
+
+MAX_SIZE = 4096
+"""Largest number of operators and inputs together that is accepted in one tree."""
+
+Problem = tuple[str, str]
+"""What is wrong, and what is allowed instead."""
+
+Node = TypeVar("Node")
+
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[(),]))")
+_SPACE = re.compile(r"\s*")
+_LONGEST_NAME_SHOWN = 40
+
+
+class Parser(Generic[Node]):
+    """One pass over a text with an explicit stack of the calls that are still open.
+
+    Args:
+        text: What to read.
+        operators: The names that are known.
+        make: Called as `make(name, children)` for each node, arguments first; `("x", ())` for the
+            input.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        operators: Mapping[str, Operator],
+        make: Callable[[str, tuple[Node, ...]], Node],
+    ) -> None:
+        self._text = text
+        self._operators = operators
+        self._make = make
+        self._position = 0
+        self._size = 0
+        self._open: list[tuple[str, int, list[Node]]] = []
+
+    def parse(self) -> Node:
+        """Return the tree of the whole text.
+
+        Raises:
+            ExpressionError: With the position, what was found there and what is allowed.
+        """
+        self._refuse_other_than_ascii()
+        while True:
+            value = self._read_operand()
+            while value is not None:
+                mark, at = self._read_mark()
+                if not self._open:
+                    return self._finish(value, at)
+                value = self._continue_or_close(value, mark, at)
+
+    def _read_operand(self) -> Node | None:
+        """Read `x`, which is a value, or `name(`, which opens a call and gives None."""
+        name, at = self._read_name()
+        if name != LEAF and name not in self._operators:
+            raise self._error(unknown_operator(name, self._operators), at)
+        self._size += 1
+        too_large = problem_of_size(len(self._open) + (name != LEAF), self._size)
+        if too_large is not None:
+            raise self._error(too_large, at)
+        if name == LEAF:
+            return self._make(LEAF, ())
+        mark, mark_at = self._read_mark()
+        if mark != "(":
+            raise self._error((f"{name} is not followed by '('", f"write {name}(...)"), mark_at)
+        self._open.append((name, at, []))
+        return None
+
+    def _continue_or_close(self, value: Node, mark: str, at: int) -> Node | None:
+        """Take one finished argument; give the call's own value if the mark closes it."""
+        name, name_at, arguments = self._open[-1]
+        arguments.append(value)
+        operator = self._operators[name]
+        if mark == ",":
+            if operator.arity in (1, 2) and len(arguments) >= operator.arity:
+                found = f"{name} got more than {operator.takes}"
+                raise self._error((found, f"{name} takes {operator.takes}"), at)
+            return None
+        if mark != ")":
+            found = f"found {mark!r}" if mark else "unbalanced parenthesis: the text ends"
+            allowed = f"',' or ')' to go on with the {name}( of position {name_at}"
+            raise self._error((found, allowed), at)
+        wrong_count = problem_of_arity(operator, len(arguments))
+        if wrong_count is not None:
+            raise self._error(wrong_count, at)
+        self._open.pop()
+        return self._make(name, tuple(arguments))
+
+    def _finish(self, value: Node, at: int) -> Node:
+        if at < len(self._text):
+            found = f"found {self._text[at]!r} after the end of the function"
+            raise self._error((found, "nothing may follow it"), at)
+        return value
+
+    def _read_name(self) -> tuple[str, int]:
+        match = _TOKEN.match(self._text, self._position)
+        if match is None or match["name"] is None:
+            at = self._next_character()
+            found = f"found {self._text[at]!r}" if at < len(self._text) else "the text ends"
+            if not self._text.strip():
+                found = "the text is empty"
+            raise self._error((found, "a function such as relu(x), or x"), at)
+        self._position = match.end()
+        return match["name"], match.start("name")
+
+    def _read_mark(self) -> tuple[str, int]:
+        """Read the next mark and its position; empty at the end, any other character as it is."""
+        match = _TOKEN.match(self._text, self._position)
+        if match is None or match["mark"] is None:
+            at = self._next_character()
+            return self._text[at : at + 1], at
+        self._position = match.end()
+        return match["mark"], match.start("mark")
+
+    def _next_character(self) -> int:
+        match = _SPACE.match(self._text, self._position)
+        return match.end() if match else self._position
+
+    def _refuse_other_than_ascii(self) -> None:
+        if not self._text.isascii():
+            at = next(i for i, character in enumerate(self._text) if not character.isascii())
+            raise self._error((f"found {self._text[at]!r}", "ASCII characters only"), at)
+
+    def _error(self, problem: Problem, position: int) -> ExpressionError:
+        return ExpressionError(problem[0], text=self._text, position=position, expected=problem[1])
+
+
+def problem_of_node(
+    name: str, child_count: int, operators: Mapping[str, Operator]
+) -> Problem | None:
+    """Say what is wrong with an operator and its number of arguments; None if nothing is."""
+    if name == LEAF:
+        return ("x got arguments", "write x alone") if child_count else None
+    if name not in operators:
+        return unknown_operator(name, operators)
+    return problem_of_arity(operators[name], child_count)
+
+
+def problem_of_arity(operator: Operator, count: int) -> Problem | None:
+    """Say what is wrong with a number of arguments; None if nothing is."""
+    if count >= 2 if operator.arity == N_ARY else count == operator.arity:
+        return None
+    plural = "" if count == 1 else "s"
+    return (
+        f"{operator.name} got {count} argument{plural}",
+        f"{operator.name} takes {operator.takes}",
+    )
+
+
+def problem_of_size(depth: int, size: int) -> Problem | None:
+    """Say which limit a tree passes; None if it passes none."""
+    if depth > MAX_DEPTH:
+        return "the tree is too deep", f"at most {MAX_DEPTH} functions inside each other"
+    if size > MAX_SIZE:
+        return "the tree is too large", f"at most {MAX_SIZE} functions and inputs"
+    return None
+
+
+def unknown_operator(name: str, operators: Mapping[str, Operator]) -> Problem:
+    """Describe an unknown name, with the nearest known ones."""
+    short = name[:_LONGEST_NAME_SHOWN]
+    near = difflib.get_close_matches(short.lower(), [*operators, LEAF], n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    shown = short if short == name else f"{short}..."
+    return f"unknown operator {shown!r}", f"{hint}known are x, {', '.join(operators)}"
