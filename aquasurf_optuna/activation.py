@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,14 +43,6 @@ class Activation(nn.Module):
     def extra_repr(self) -> str:
         """Show the function in the network's printed form."""
         return str(self.expression)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The program holds torch functions; it is made again from the text instead of being stored.
-        return {key: value for key, value in self.__dict__.items() if key != "_program"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._program = program_of(self.expression)
 
     @staticmethod
     def factory(expression: str | Expression) -> ActivationFactory:

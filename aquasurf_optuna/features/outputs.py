@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aquasurf_optuna.expression import LEAF, Expression, apply_operator
+from aquasurf_optuna.expression import Expression, apply_operator
+from aquasurf_optuna.operators import LEAF
 
 N_INPUTS = 1000
 """Number of inputs (Appendix D)."""

@@ -1,0 +1,19 @@
+"""Shared by all tests: one thread for torch, so that timings and sums do not depend on the host."""
+
+import pytest
+import torch
+
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.space import SearchSpace
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def three_node() -> SearchSpace:
+    return SearchSpace.three_node()
+
+
+@pytest.fixture(scope="session")
+def catalogue(three_node: SearchSpace) -> Catalogue:
+    return Catalogue.of(three_node)
