@@ -38,6 +38,11 @@ def place(module: str) -> int | None:
     return matches[-1] if matches else None
 
 
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
 def imports(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     found = [
@@ -49,7 +54,10 @@ def imports(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute here"
-            found.append(node.module or "")
+            module = node.module or ""
+            # `from package import module` names the module only in its second half.
+            whole = [f"{module}.{alias.name}" for alias in node.names]
+            found += [name if is_module(name) else module for name in whole]
     return found
 
 

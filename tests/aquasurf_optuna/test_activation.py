@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from torch import nn
+from torch.autograd.gradcheck import GradcheckError
 
 from aquasurf_optuna.activation import Activation, as_factory
 from aquasurf_optuna.exceptions import ExpressionError
@@ -50,7 +51,7 @@ def test_gradcheck_can_fail() -> None:
             return gradient
 
     x = torch.linspace(1, 2, 3, dtype=torch.float64, requires_grad=True)
-    with pytest.raises(torch.autograd.gradcheck.GradcheckError, match="Jacobian mismatch"):
+    with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(Wrong.apply, (x,))
 
 
