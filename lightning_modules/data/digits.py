@@ -94,6 +94,9 @@ class BatchLoader:
         drop_last: Whether a last, smaller batch is left out.
     """
 
+    batch_sampler = None
+    """Lightning looks for it wherever it finds a `sampler`."""
+
     def __init__(
         self,
         render: Callable[[int], LabelledImages],
