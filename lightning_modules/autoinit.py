@@ -192,7 +192,7 @@ class _Moments(NamedTuple):
 
 def _moments(function: nn.Module, signal: Signal, points: int) -> _Moments:
     """Integrate `f`, `f**2` and `(f - mean)**2` over `N(mean, variance)` by the midpoint rule."""
-    # Midpoints never fall on 0, where 0/0 of functions such as sinh(x)/x is no obstacle to training.
+    # Midpoints never fall on 0, where sinh(x)/x is 0/0 although no signal ever meets that point.
     z = (np.arange(points) + 0.5) * (2 * _GRID_REACH / points) - _GRID_REACH
     weights = np.exp(-0.5 * z**2)
     weights /= weights.sum()
@@ -209,7 +209,8 @@ def _evaluate(function: nn.Module, inputs: np.ndarray) -> np.ndarray:
     # A copy in float64: the layer itself keeps its dtype, and its parameters if it has any.
     double = copy.deepcopy(function).to("cpu", torch.float64)
     with torch.no_grad():
-        return double(torch.from_numpy(inputs)).numpy()
+        outputs: np.ndarray = double(torch.from_numpy(inputs)).numpy()
+    return outputs
 
 
 def _is_elementwise(layer: nn.Module) -> bool:

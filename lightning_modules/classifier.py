@@ -119,10 +119,10 @@ class Classifier(L.LightningModule):
 
     def __init__(
         self,
-        network: NetworkOptions | nn.Module = NetworkOptions(),  # noqa: B008 - it is frozen
+        network: NetworkOptions | nn.Module = NetworkOptions(),
         *,
         activation: str | None = None,
-        training: TrainingOptions = TrainingOptions(),  # noqa: B008 - it is frozen
+        training: TrainingOptions = TrainingOptions(),
     ) -> None:
         super().__init__()
         self.training_options = training
@@ -162,8 +162,8 @@ class Classifier(L.LightningModule):
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(
-                "Classifier: the learning rate falls to zero at the last step, so the Trainer needs "
-                "max_epochs or max_steps"
+                "Classifier: the learning rate falls to zero at the last step, so the Trainer "
+                "needs max_epochs or max_steps"
             )
         warmup = options.warmup_epochs * self.trainer.num_training_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -183,6 +183,7 @@ class Classifier(L.LightningModule):
             {f"{stage}_loss": loss.detach(), f"{stage}_accuracy": accuracy},
             on_step=False,
             on_epoch=True,
+            prog_bar=stage == "val",
             batch_size=len(labels),
         )
         return loss

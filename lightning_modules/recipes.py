@@ -15,7 +15,10 @@ from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike
 from lightning_modules.classifier import Classifier, NetworkOptions, TrainingOptions
-from lightning_modules.data.digits import DigitsDataModule, DigitsTask
+from lightning_modules.data.digits import HARDER, DigitsDataModule, DigitsTask
+
+_NETWORK = NetworkOptions(in_channels=1, width=1 / 6, dropout=0.0, activate_last=False)
+_TRAINING = TrainingOptions(learning_rate=0.05, warmup_epochs=2.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +34,9 @@ class DigitsRecipe:
         eval_copies: Renderings of each validation and test image.
     """
 
-    network: NetworkOptions = NetworkOptions(in_channels=1, width=1 / 6, dropout=0.0)
-    training: TrainingOptions = TrainingOptions(learning_rate=0.05, warmup_epochs=2.0)
-    task: DigitsTask = DigitsTask()
+    network: NetworkOptions = _NETWORK
+    training: TrainingOptions = _TRAINING
+    task: DigitsTask = HARDER
     batch_size: int = 50
     epochs: int = 12
     eval_copies: int = 5

@@ -265,9 +265,7 @@ def _render(
 
 @functools.lru_cache(maxsize=8)
 def _evaluation_images(split: Split, task: DigitsTask, copies: int) -> LabelledImages:
-    rendered = [
-        _render(split, task, (_SPLIT_SEED, copy), shuffle=False) for copy in range(copies)
-    ]
+    rendered = [_render(split, task, (_SPLIT_SEED, copy), shuffle=False) for copy in range(copies)]
     return LabelledImages(
         torch.cat([images for images, _ in rendered]), torch.cat([labels for _, labels in rendered])
     )

@@ -1,0 +1,1 @@
+"""Networks that take an activation function."""
