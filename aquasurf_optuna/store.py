@@ -1,7 +1,7 @@
 """Features kept in a database, so that no network is measured twice.
 
-One table, ``aquasurf_features``, holds one row for each task and expression. A *task* names what the
-features depend on beside the function: the network, the batch and the settings (see
+One table, ``aquasurf_features``, holds one row for each task and expression. A *task* names what
+the features depend on beside the function: the network, the batch and the settings (see
 :attr:`aquasurf_optuna.FisherFeaturizer.task`). A row holds either a vector or the reason why the
 function has none.
 
@@ -20,11 +20,11 @@ import os
 import struct
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.schema import CreateTable
 
@@ -48,6 +48,8 @@ _MAGIC = b"AQSF"
 # network file system, comes near it.
 _BUSY_TIMEOUT_SECONDS = 60.0
 
+_Result = TypeVar("_Result")
+
 _TABLE = sa.Table(
     TABLE_NAME,
     sa.MetaData(),
@@ -56,6 +58,10 @@ _TABLE = sa.Table(
     sa.Column("vector", sa.LargeBinary(2**31 - 1), nullable=True),
     sa.Column("reason", sa.Text, nullable=True),
 )
+
+
+class _DuplicateError(FeatureStoreError):
+    """The row to insert exists."""
 
 
 class FeatureStore:
@@ -75,8 +81,8 @@ class FeatureStore:
     def __init__(self, url: str) -> None:
         try:
             self._url = sa.make_url(url)
-            self._url.get_dialect()
-        except (ArgumentError, SQLAlchemyError, ImportError) as error:
+            self._url.get_dialect().import_dbapi()
+        except (SQLAlchemyError, ImportError) as error:
             raise FeatureStoreError(
                 f"url must be an SQLAlchemy database URL such as 'sqlite:///features.db', "
                 f"but got {url!r}: {error}"
@@ -125,22 +131,15 @@ class FeatureStore:
         _check_length("expression", expression, MAX_EXPRESSION_LENGTH)
         content = _content(expression, feature)
 
-        def write(connection: sa.Connection) -> None:
-            # Insert first, update on a clash: the one way of upserting that every database
-            # understands. Two writers bring the same values, so the order does not matter.
-            try:
-                with connection.begin_nested():
-                    connection.execute(
-                        _TABLE.insert().values(task=task, expression=expression, **content)
-                    )
-            except IntegrityError:
-                connection.execute(
-                    _TABLE.update()
-                    .where(_TABLE.c.task == task, _TABLE.c.expression == expression)
-                    .values(**content)
-                )
-
-        self._run(write)
+        here = (_TABLE.c.task == task, _TABLE.c.expression == expression)
+        insert = _TABLE.insert().values(task=task, expression=expression, **content)
+        update = _TABLE.update().where(*here).values(**content)
+        # Insert, and update on a clash: the one way of upserting that every database understands.
+        # Each begins by writing, so SQLite takes its lock, or waits for it, at once.
+        try:
+            self._run(lambda connection: connection.execute(insert))
+        except _DuplicateError:
+            self._run(lambda connection: connection.execute(update))
 
     def load(self, task: str) -> dict[str, FisherFeature]:
         """Return every feature of `task`, by expression text, in the order of the texts.
@@ -202,7 +201,7 @@ class FeatureStore:
             ":memory:",
         )
 
-    def _run[T](self, work: Callable[[sa.Connection], T]) -> T:
+    def _run(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         """Do `work` in one transaction, turning the database's errors into the store's own."""
         try:
             if not self._in_memory:
@@ -210,6 +209,8 @@ class FeatureStore:
                     return work(connection)
             with self._memory_lock, self._open().begin() as connection:
                 return work(connection)
+        except IntegrityError as error:
+            raise _DuplicateError(f"{self.url} holds this row already") from error
         except SQLAlchemyError as error:
             raise FeatureStoreError(f"the feature store {self.url} failed: {error}") from error
 
@@ -218,7 +219,8 @@ class FeatureStore:
             if self._engine is None or self._engine_pid != os.getpid():
                 # After a fork, the parent's connections are the parent's: leave them unclosed.
                 engine = sa.create_engine(self._url, **self._engine_options())
-                weakref.finalize(self, engine.dispose)
+                if self._in_memory:
+                    weakref.finalize(self, engine.dispose)
                 self._prepare(engine)
                 self._engine, self._engine_pid = engine, os.getpid()
             return self._engine
