@@ -92,6 +92,8 @@ def fisher_log_eigenvalues(
         UnsupportedModelError: If the eigenvalues are not defined for this model.
         ValueError: If `inputs`, `targets` or `loss` do not fit the model or each other.
     """
+    # Hooks do not run inside compiled code, and compiling costs more than two passes.
+    model = getattr(model, "_orig_mod", model)
     layers = find_layers(model, skip)
     _check_inputs(model, inputs)
     check_loss(loss, targets, inputs)
@@ -345,8 +347,6 @@ def _check_batch(inputs: Tensor) -> None:
     if not isinstance(inputs, Tensor) or inputs.ndim == 0 or len(inputs) == 0:
         came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
         raise ValueError(f"inputs must be a tensor of one sample or more, (M, ...), got {came}")
-    if not inputs.isfinite().all():
-        raise ValueError("inputs must be finite, got NaN or infinity; mend the batch")
 
 
 def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
@@ -357,3 +357,11 @@ def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
             f"inputs must be on the model's device {next(iter(devices))}, got {inputs.device}; "
             "move one of them with .to(device)"
         )
+    dtypes = {p.dtype for p in model.parameters()}
+    if len(dtypes) == 1 and inputs.is_floating_point() and inputs.dtype not in dtypes:
+        raise ValueError(
+            f"inputs must have the model's dtype {next(iter(dtypes))}, got {inputs.dtype}; "
+            "convert one of them with .to(dtype)"
+        )
+    if not inputs.isfinite().all():
+        raise ValueError("inputs must be finite, got NaN or infinity; mend the batch")

@@ -1,0 +1,229 @@
+"""FisherFeaturizer: features by expression, many at once, and what a store sees."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aquasurf_optuna.exceptions import ExpressionError, InitializationError, UnsupportedModelError
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features.fisher import FisherFeature, FisherFeaturizer, fisher_log_eigenvalues
+from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
+from tests.aquasurf_optuna.features.networks import batch, seeded_cnn, small_cnn
+
+IMAGES = batch(8, 2, 6, 6)
+LABELS = torch.arange(8) % 3
+TEXTS = ["relu(x)", "tanh(x)", "zero(x)", "swish(x)", "relu(x)"]
+
+
+class DictStore:
+    """A store that remembers the order of its calls."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], FisherFeature] = {}
+
+    def get(self, task: str, expression: str) -> FisherFeature | None:
+        return self.kept.get((task, expression))
+
+    def put(self, task: str, expression: str, feature: FisherFeature) -> None:
+        self.kept[task, expression] = feature
+
+
+class Interrupting(DictStore):
+    def put(self, task: str, expression: str, feature: FisherFeature) -> None:
+        super().put(task, expression, feature)
+        if len(self.kept) == 2:
+            raise KeyboardInterrupt
+
+
+def assert_same(actual: list[FisherFeature], expected: list[FisherFeature]) -> None:
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        assert one.reason == other.reason
+        np.testing.assert_array_equal(one.vector, other.vector)
+
+
+@pytest.mark.parametrize(
+    ("representation", "vector"), [("quantiles", quantile_vector), ("histogram", histogram_vector)]
+)
+def test_a_feature_is_the_vector_of_the_seeded_network(representation: str, vector: object) -> None:
+    feature = FisherFeaturizer(small_cnn, IMAGES, representation=representation)("tanh(x)")
+    expected = vector(fisher_log_eigenvalues(seeded_cnn(), IMAGES))
+    assert feature.valid
+    assert feature.reason is None
+    assert feature.vector.dtype == np.float32
+    np.testing.assert_array_equal(feature.vector, expected.astype(np.float32))
+
+
+def test_a_feature_depends_on_neither_order_nor_random_state() -> None:
+    featurizer = FisherFeaturizer(small_cnn, IMAGES)
+    first = featurizer("tanh(x)")
+    featurizer(Expression.parse("relu(x)"))
+    torch.rand(3)
+    before = torch.get_rng_state()
+    assert_same([featurizer(Expression.parse("tanh(x)"))], [first])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_seeds_targets_and_functions_decide_the_feature() -> None:
+    vectors = [
+        FisherFeaturizer(small_cnn, IMAGES)("tanh(x)").vector,
+        FisherFeaturizer(small_cnn, IMAGES)("relu(x)").vector,
+        FisherFeaturizer(small_cnn, IMAGES, seed=1)("tanh(x)").vector,
+        FisherFeaturizer(small_cnn, IMAGES, LABELS)("tanh(x)").vector,
+    ]
+    assert len({vector.tobytes() for vector in vectors}) == len(vectors)
+
+
+def test_an_invalid_function_gets_its_reason() -> None:
+    feature = FisherFeaturizer(small_cnn, IMAGES)("zero(x)")
+    assert feature.vector is None
+    assert not feature.valid
+    assert feature.reason == "layer '2': the activations that enter vanish: all are zero"
+
+
+def uninitialisable(_: object) -> nn.Module:
+    raise InitializationError("no weights give unit variance")
+
+
+def test_a_function_without_initialisation_is_invalid() -> None:
+    feature = FisherFeaturizer(uninitialisable, IMAGES)("tanh(x)")
+    assert feature.reason == "no weights give unit variance"
+
+
+def test_faults_of_the_callers_are_not_invalid_functions() -> None:
+    with pytest.raises(UnsupportedModelError, match="no Linear and no Conv2d"):
+        FisherFeaturizer(lambda factory: factory(), IMAGES)("tanh(x)")
+    with pytest.raises(ExpressionError, match="tahn"):
+        FisherFeaturizer(small_cnn, IMAGES)("tahn(x)")
+
+
+def test_modules_can_be_left_out() -> None:
+    def build(factory: Callable[[], nn.Module]) -> nn.Module:
+        return small_cnn(factory).append(nn.PReLU())
+
+    feature = FisherFeaturizer(build, IMAGES, skip=(nn.PReLU,))("tanh(x)")
+    assert feature.vector.shape == (3 * 32,)
+
+
+def test_many_keeps_order_and_measures_each_function_once() -> None:
+    seen: list[tuple[int, int]] = []
+    featurizer = FisherFeaturizer(small_cnn, IMAGES)
+    features = featurizer.many(TEXTS, progress=lambda done, total: seen.append((done, total)))
+    assert_same(features, [featurizer(text) for text in TEXTS])
+    assert features[0] is features[4]
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_many_goes_on_where_it_was_interrupted() -> None:
+    featurizer, store = FisherFeaturizer(small_cnn, IMAGES), Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        featurizer.many(TEXTS, store=store)
+    assert [text for _, text in store.kept] == ["relu(x)", "tanh(x)"]
+    marked = FisherFeature(np.zeros(3, np.float32), None)
+    store.kept[featurizer.task, "tanh(x)"] = marked
+    seen: list[tuple[int, int]] = []
+    features = featurizer.many(
+        TEXTS, store=store, progress=lambda done, total: seen.append((done, total))
+    )
+    assert features[1] is marked
+    assert seen == [(2, 4), (3, 4), (4, 4)]
+    assert [text for _, text in store.kept] == ["relu(x)", "tanh(x)", "zero(x)", "swish(x)"]
+
+
+def test_processes_give_the_same_features_and_keep_them() -> None:
+    featurizer, store = FisherFeaturizer(small_cnn, IMAGES, task="mine"), DictStore()
+    features = featurizer.many(TEXTS, store=store, n_jobs=2)
+    expected = featurizer.many(TEXTS)
+    for one, other in zip(features, expected, strict=True):
+        assert one.reason == other.reason
+        if other.valid:
+            # Threads and memory layout may change the last digits of a sum.
+            np.testing.assert_allclose(one.vector, other.vector, rtol=1e-4, atol=1e-3)
+    assert set(store.kept) == {("mine", text) for text in TEXTS}
+
+
+def test_nothing_to_do_is_done() -> None:
+    assert FisherFeaturizer(small_cnn, IMAGES).many([], n_jobs=2) == []
+
+
+def test_a_featurizer_survives_pickling() -> None:
+    featurizer = FisherFeaturizer(small_cnn, IMAGES, LABELS, representation="histogram", seed=5)
+    copy = pickle.loads(pickle.dumps(featurizer))
+    assert copy.task == featurizer.task
+    assert_same([copy("tanh(x)")], [featurizer("tanh(x)")])
+
+
+def scaled_cnn(factory: Callable[[], nn.Module]) -> nn.Module:
+    model = small_cnn(factory)
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    return model
+
+
+def strided_cnn(factory: Callable[[], nn.Module]) -> nn.Module:
+    model = small_cnn(factory)
+    model[0].stride = (2, 2)
+    return model
+
+
+def test_the_task_tells_apart_whatever_decides_the_feature() -> None:
+    tasks = [
+        FisherFeaturizer(small_cnn, IMAGES),
+        FisherFeaturizer(small_cnn, IMAGES + 1),
+        FisherFeaturizer(small_cnn, IMAGES, LABELS),
+        FisherFeaturizer(small_cnn, IMAGES, seed=1),
+        FisherFeaturizer(small_cnn, IMAGES, representation="histogram"),
+        FisherFeaturizer(small_cnn, IMAGES, skip=(nn.PReLU,)),
+        FisherFeaturizer(scaled_cnn, IMAGES),
+        FisherFeaturizer(strided_cnn, IMAGES),
+    ]
+    assert len({featurizer.task for featurizer in tasks}) == len(tasks)
+    assert FisherFeaturizer(small_cnn, IMAGES.clone()).task == tasks[0].task
+
+
+def test_the_task_is_the_same_everywhere_and_forever() -> None:
+    """A change here makes every store that users filled useless: change it on purpose only."""
+
+    def build(factory: Callable[[], nn.Module]) -> nn.Module:
+        model = nn.Sequential(nn.Linear(2, 3), factory())
+        for parameter in model.parameters():
+            nn.init.ones_(parameter)
+        return model
+
+    task = FisherFeaturizer(build, torch.arange(8.0).reshape(4, 2)).task
+    assert task == "fisher-4c09d7298b653ad3"
+
+
+def test_a_given_task_is_kept() -> None:
+    assert FisherFeaturizer(uninitialisable, IMAGES, task="cifar10").task == "cifar10"
+
+
+def absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets[:, None]).abs()
+
+
+REFUSED = {
+    "representation": ({"representation": "text"}, r"\['histogram', 'quantiles'\], got 'text'"),
+    "inputs": ({"inputs": None}, "inputs must be a tensor .* got NoneType"),
+    "targets": ({"targets": LABELS[:3]}, r"each of the 8 inputs, got \(3,\)"),
+    "loss": ({"loss": "mse"}, "loss must be 'cross_entropy' or a callable"),
+    "own loss": ({"loss": absolute_error, "targets": LABELS}, "name the task"),
+    "empty task": ({"task": ""}, "task must be a name, or None .* got ''"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_settings_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FisherFeaturizer(**{"build_model": small_cnn, "inputs": IMAGES, **arguments})
+
+
+def test_no_processes_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_jobs must be 1 or more .* got 0"):
+        FisherFeaturizer(small_cnn, IMAGES).many(TEXTS, n_jobs=0)

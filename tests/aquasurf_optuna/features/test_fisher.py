@@ -1,0 +1,499 @@
+"""The public door: what comes back, what is refused, and that the model is left as it was."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aquasurf_optuna.exceptions import InvalidSpectrumError, UnsupportedModelError
+from aquasurf_optuna.features import _kfac
+from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
+from lightning_modules.models.all_cnn_c import AllCnnC
+from tests.aquasurf_optuna.features.networks import Apply, batch, seeded, seeded_cnn
+
+IMAGES = batch(6, 2, 6, 6)
+VECTORS = batch(6, 4)
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def dense(*between: nn.Module, outputs: int = 3) -> nn.Sequential:
+    """Takes VECTORS; the layers are "first" and "last"."""
+    model = nn.Sequential()
+    model.add_module("first", seeded(lambda: nn.Linear(4, 5)))
+    for number, module in enumerate(between):
+        model.add_module(f"between{number}", module)
+    model.add_module("last", seeded(lambda: nn.Linear(5, outputs)))
+    return model
+
+
+def assert_equal_spectra(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(actual[name], expected[name]), name
+
+
+def test_one_eigenvalue_for_each_weight_of_the_published_network() -> None:
+    model = seeded(lambda: AllCnnC("relu(x)"))
+    spectra = fisher_log_eigenvalues(model, batch(2, 3, 8, 8))
+    lengths = [2688, 83040, 83040, 166080, 331968, 331968, 331968, 37056, 1930]
+    assert [len(values) for values in spectra.values()] == lengths
+    assert list(spectra) == [f"conv{number}" for number in range(1, 10)]
+
+
+def test_the_spectra_are_ascending_finite_vectors() -> None:
+    for name, values in fisher_log_eigenvalues(seeded_cnn(), IMAGES).items():
+        assert values.dtype == torch.float64, name
+        assert values.device.type == "cpu"
+        assert not values.requires_grad
+        assert values.isfinite().all()
+        assert (values.diff() >= 0).all()
+
+
+def test_layers_come_in_the_order_in_which_they_run() -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(5, 3), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(input=self.first(x).tanh())  # by keyword, as some code does
+
+    assert list(fisher_log_eigenvalues(seeded(Backwards), VECTORS)) == ["first", "last"]
+
+
+def test_a_single_layer_may_be_the_model() -> None:
+    spectra = fisher_log_eigenvalues(seeded(lambda: nn.Linear(4, 3)), VECTORS)
+    assert [(name, len(values)) for name, values in spectra.items()] == [("", 15)]
+
+
+def test_equal_calls_give_equal_spectra_and_seeds_decide_the_labels() -> None:
+    model = seeded_cnn()
+    first = fisher_log_eigenvalues(model, IMAGES, seed=3)
+    torch.rand(5)
+    assert_equal_spectra(fisher_log_eigenvalues(model, IMAGES, seed=3), first)
+    other = fisher_log_eigenvalues(model, IMAGES, seed=4)
+    assert not torch.equal(other["0"], first["0"])
+
+
+def test_given_targets_are_used() -> None:
+    model, targets = seeded_cnn(), torch.tensor([0, 1, 2, 0, 1, 2])
+    by_number = fisher_log_eigenvalues(model, IMAGES, targets)
+    assert not torch.equal(by_number["0"], fisher_log_eigenvalues(model, IMAGES)["0"])
+    small = fisher_log_eigenvalues(model, IMAGES, targets.to(torch.uint8))
+    assert_equal_spectra(small, by_number)
+    one_hot = nn.functional.one_hot(targets, 3).double()
+    by_probability = fisher_log_eigenvalues(model, IMAGES, one_hot)
+    torch.testing.assert_close(by_probability, by_number, rtol=1e-4, atol=1e-4)
+    own = fisher_log_eigenvalues(
+        model,
+        IMAGES,
+        targets,
+        loss=functools.partial(nn.functional.cross_entropy, reduction="none"),
+    )
+    torch.testing.assert_close(own, by_number, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-4), (torch.bfloat16, 0.1), (torch.float16, 0.02)],
+    ids=str,
+)
+def test_every_precision_gives_like_spectra(dtype: torch.dtype, tolerance: float) -> None:
+    targets = torch.tensor([0, 1, 2, 0, 1, 2])
+    model = seeded_cnn()
+    expected = fisher_log_eigenvalues(model, IMAGES, targets)
+    actual = fisher_log_eigenvalues(model.to(dtype), IMAGES.to(dtype), targets)
+    for name in expected:
+        assert (actual[name] - expected[name])[-1].abs() < tolerance
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_the_callers_gradient_mode_does_not_matter(context: Callable[[], object]) -> None:
+    model = seeded_cnn()
+    expected = fisher_log_eigenvalues(model, IMAGES)
+    with context():
+        inputs = IMAGES.clone()
+        assert_equal_spectra(fisher_log_eigenvalues(model, inputs), expected)
+
+
+def test_activations_in_place_change_nothing() -> None:
+    plain = fisher_log_eigenvalues(seeded_cnn(nn.ReLU), IMAGES)
+    in_place = fisher_log_eigenvalues(seeded_cnn(lambda: nn.ReLU(inplace=True)), IMAGES)
+    assert_equal_spectra(in_place, plain)
+
+
+def test_an_input_overwritten_later_is_counted_as_the_layer_saw_it() -> None:
+    class Overwriting(nn.Module):
+        def __init__(self, *, overwrite: bool) -> None:
+            super().__init__()
+            self.overwrite = overwrite
+            self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+            self.requires_grad_(False)  # so that autograd does not need the input itself
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = x.clone()
+            result = self.first(hidden)
+            if self.overwrite:
+                hidden.zero_()
+            return self.last(result.tanh())
+
+    spectra = [
+        fisher_log_eigenvalues(seeded(lambda o=o: Overwriting(overwrite=o)), VECTORS)
+        for o in (False, True)
+    ]
+    assert_equal_spectra(*spectra)
+
+
+@pytest.mark.parametrize("frozen", [["0"], ["0", "2"], ["6"], ["0", "2", "6"]], ids=str)
+@pytest.mark.parametrize("in_place", [True, False])
+def test_frozen_layers_count(frozen: list[str], in_place: bool) -> None:
+    model = seeded_cnn(lambda: nn.ReLU(inplace=in_place))
+    expected = fisher_log_eigenvalues(model, IMAGES)
+    for name in frozen:
+        model.get_submodule(name).requires_grad_(False)
+    assert_equal_spectra(fisher_log_eigenvalues(model, IMAGES), expected)
+
+
+def test_a_compiled_wrapper_is_measured_without_compiling() -> None:
+    model = seeded_cnn()
+    expected = fisher_log_eigenvalues(model, IMAGES)
+    assert_equal_spectra(fisher_log_eigenvalues(torch.compile(model), IMAGES), expected)
+
+
+class Restless(nn.Module):
+    """Changes everything that a forward pass can change."""
+
+    def __init__(self, *, fail: bool = False) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("last_seen", None)
+        self.fail = fail
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last_seen = x.detach().mean()
+        x = self.drop(self.norm(self.conv(x))).mean((2, 3)) + torch.rand(())
+        if self.fail:
+            raise RuntimeError("a fault of the model's own")
+        return self.head(x)
+
+
+def state_of(model: nn.Module) -> dict[str, object]:
+    buffers = dict(model.named_buffers())
+    return {
+        "parameters": {n: (id(p), p.clone()) for n, p in model.named_parameters()},
+        "versions": {n: t._version for n, t in [*model.named_parameters(), *buffers.items()]},
+        "gradients": {
+            n: None if p.grad is None else (id(p.grad), p.grad.clone())
+            for n, p in model.named_parameters()
+        },
+        "trainable": {n: p.requires_grad for n, p in model.named_parameters()},
+        "buffers": {n: (id(b), b.clone()) for n, b in buffers.items()},
+        "buffer names": [list(m._buffers) for m in model.modules()],
+        "modes": [m.training for m in model.modules()],
+        "hooks": [
+            [len(hooks) for key, hooks in vars(m).items() if key.endswith("_hooks")]
+            for m in model.modules()
+        ],
+        "random": torch.get_rng_state(),
+    }
+
+
+def assert_same_state(actual: dict[str, object], expected: dict[str, object]) -> None:
+    actual, expected = dict(actual), dict(expected)
+    assert actual.pop("buffer names") == expected.pop("buffer names")
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+
+
+def prepared(*, fail: bool) -> nn.Module:
+    model = seeded(lambda: Restless(fail=fail))
+    model.norm.eval()
+    model.head.weight.requires_grad_(False)
+    model.conv.weight.grad = torch.ones_like(model.conv.weight)
+    model.conv.register_forward_hook(lambda *_: None)
+    return model
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_the_model_comes_back_as_it_was(fail: bool) -> None:
+    model = prepared(fail=fail)
+    before = state_of(model)
+    if fail:
+        with pytest.raises(RuntimeError, match="a fault of the model's own"):
+            fisher_log_eigenvalues(model, IMAGES)
+    else:
+        fisher_log_eigenvalues(model, IMAGES)
+    assert_same_state(state_of(model), before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model(IMAGES),
+        lambda model: model.norm.train(),
+        lambda model: model.conv.register_forward_hook(lambda *_: None),
+        lambda model: model.conv.weight.grad.add_(1),
+        lambda model: model.register_buffer("more", None),
+        lambda _: torch.rand(1),
+    ],
+    ids=["forward", "mode", "hook", "gradient", "buffer", "random"],
+)
+def test_the_comparison_of_states_can_fail(change: Callable[[nn.Module], object]) -> None:
+    model = prepared(fail=False)
+    before = state_of(model)
+    change(model)
+    with pytest.raises(AssertionError, match=r"not equal|mismatch|do not match|assert \["):
+        assert_same_state(state_of(model), before)
+
+
+def test_an_invalid_network_comes_back_as_it_was() -> None:
+    model = prepared(fail=False)
+    model.head.register_forward_pre_hook(lambda _, args: (args[0] / 0,))
+    before = state_of(model)
+    with pytest.raises(InvalidSpectrumError, match="not finite"):
+        fisher_log_eigenvalues(model, IMAGES)
+    assert_same_state(state_of(model), before)
+
+
+@needs_gpu
+def test_gpus_give_like_spectra_and_their_random_state_back() -> None:
+    expected = fisher_log_eigenvalues(seeded_cnn(), IMAGES)
+    model, inputs = seeded(lambda: Restless()).cuda(), IMAGES.cuda()
+    before = torch.cuda.get_rng_state()
+    fisher_log_eigenvalues(model, inputs)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    actual = fisher_log_eigenvalues(seeded_cnn().cuda(), inputs)
+    for name in expected:
+        assert (actual[name] - expected[name])[-1].abs() < 1e-2
+
+
+def test_normalisation_uses_the_batch_and_dropout_is_off() -> None:
+    def build(drop: float) -> nn.Module:
+        return seeded(
+            lambda: nn.Sequential(
+                nn.Conv2d(2, 4, 3),
+                nn.BatchNorm2d(4),
+                nn.Tanh(),
+                nn.Flatten(),
+                nn.Dropout(drop),
+                nn.Linear(64, 3),
+            )
+        )
+
+    model = build(0.0)
+    expected = fisher_log_eigenvalues(model, IMAGES)
+    model[1].running_mean.fill_(7.0)
+    assert_equal_spectra(fisher_log_eigenvalues(model.eval(), IMAGES), expected)
+    assert_equal_spectra(fisher_log_eigenvalues(build(0.9).train(), IMAGES), expected)
+    batch_statistics = copy.deepcopy(model).eval()
+    batch_statistics[1] = Apply(lambda x: x)
+    assert not torch.equal(fisher_log_eigenvalues(batch_statistics, IMAGES)["0"], expected["0"])
+
+
+def test_a_pending_backward_of_the_callers_stays_valid() -> None:
+    model = prepared(fail=False).eval()
+    loss = model(IMAGES).sum()
+    fisher_log_eigenvalues(model, IMAGES)
+    loss.backward()
+    assert model.norm.weight.grad is not None
+
+
+INVALID = {
+    "activations not finite": (
+        dense(Apply(lambda x: x / 0)), "last", "activations that enter are not finite"),
+    "activations NaN": (
+        dense(Apply(lambda x: x * math.nan)), "last", "activations that enter are not finite"),
+    "activations vanish": (dense(Apply(lambda x: x * 0)), "last", "activations that enter vanish"),
+    "outputs not finite": (
+        nn.Sequential(dense(), Apply(lambda x: x + math.inf)), None, "outputs are not finite"),
+    "gradients vanish": (
+        dense(Apply(lambda x: x * 0 + 1)), "first", "gradients that reach it vanish"),
+    "gradients cut": (
+        dense(Apply(torch.ones_like)), "first", "gradients that reach it vanish"),
+    "gradients not finite": (
+        dense(Apply(lambda x: (x - x).abs().sqrt() + 1)), "first",
+        "gradients that reach it are not finite"),
+    "outputs without layers": (
+        nn.Sequential(dense(), Apply(torch.ones_like)), None, "do not depend on any of its layers"),
+    "activations explode": (
+        nn.Sequential(dense(Apply(lambda x: x * 1e25)), Apply(lambda x: x * 1e-25)), "0.last",
+        r"Omega \(activations\) explodes: its largest eigenvalue, exp\(1\d\d\.\d\)"),
+    "gradients underflow": (
+        nn.Sequential(dense(), Apply(lambda x: x * 1e-25)), "0.first",
+        r"Gamma \(gradients\) vanishes: its largest eigenvalue, exp\(-1\d\d\.\d\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "layer", "reason"), INVALID.values(), ids=INVALID.keys())
+def test_invalid_spectra_come_with_their_reason(
+    model: nn.Module, layer: str | None, reason: str
+) -> None:
+    with pytest.raises(InvalidSpectrumError, match=reason) as caught:
+        fisher_log_eigenvalues(model, VECTORS)
+    assert caught.value.layer == layer
+
+
+def test_vanishing_activations_without_a_bias_are_invalid_too() -> None:
+    model = nn.Sequential(nn.Linear(4, 5, bias=False), Apply(lambda x: x * 0), nn.Linear(5, 3))
+    with pytest.raises(InvalidSpectrumError, match="activations that enter vanish"):
+        fisher_log_eigenvalues(model, VECTORS)
+
+
+def test_double_precision_reaches_further_than_single() -> None:
+    model = dense(Apply(lambda x: x * 1e-25)).double()
+    with torch.no_grad():
+        model.last.weight.mul_(1e25)
+    assert fisher_log_eigenvalues(model, VECTORS.double())["last"].isfinite().all()
+
+
+def test_a_solver_that_does_not_converge_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Tensor:
+        raise torch.linalg.LinAlgError("failed to converge")
+
+    monkeypatch.setattr(_kfac, "log_eigenvalues", fail)
+    with pytest.raises(InvalidSpectrumError, match="do not converge"):
+        fisher_log_eigenvalues(dense(), VECTORS)
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    return model
+
+
+def twice() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+class Kind(nn.Linear):
+    pass
+
+
+class WithSpare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.spare = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+class OwnForward(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(2 * x)
+
+
+def patched() -> nn.Module:
+    layer = nn.Linear(4, 3)
+    layer.forward = lambda x: x[:, :3]
+    return layer
+
+
+class Ungraphed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def built_in_inference() -> nn.Module:
+    with torch.inference_mode():
+        return nn.Linear(4, 3)
+
+
+UNSUPPORTED = {
+    "tied weights": (tied, "'0' and '1' share a parameter"),
+    "used twice": (twice, "'0' ran twice"),
+    "never used": (WithSpare, r"\['spare'\] have weights but never ran"),
+    "no layers": (nn.Tanh, "no Linear and no Conv2d"),
+    "only normalisation": (lambda: nn.LayerNorm(4), "no Linear and no Conv2d"),
+    "PReLU": (lambda: dense(nn.PReLU()), "'between0' is a PReLU with parameters of its own"),
+    "Conv1d": (lambda: nn.Conv1d(1, 1, 1), "'' is a Conv1d"),
+    "attention": (lambda: dense(nn.MultiheadAttention(5, 1)), "MultiheadAttention with parameters"),
+    "parametrized": (
+        lambda: nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)), "ParametrizationList"),
+    "own forward": (lambda: OwnForward(4, 3), "a OwnForward, overrides the forward pass of Linear"),
+    "patched forward": (patched, "a Linear, overrides the forward pass"),
+    "lazy": (lambda: nn.LazyLinear(3), "not initialised yet"),
+    "no graph": (Ungraphed, "'layer' runs under torch.no_grad"),
+    "inference mode": (built_in_inference, "built in torch.inference_mode"),
+    "tuple": (lambda: nn.Sequential(dense(), Apply(lambda x: (x, x))), "must return one tensor"),
+    "map of logits": (
+        lambda: nn.Sequential(dense(), Apply(lambda x: x[..., None])), r"returned \(6, 3, 1\)"),
+    "one class": (lambda: dense(outputs=1), r"2 classes or more, the model returned \(6, 1\)"),
+    "other batch": (lambda: nn.Sequential(dense(), Apply(lambda x: x[:4])), r"returned \(4, 3\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "message"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_unsupported_models_are_refused(build: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        fisher_log_eigenvalues(build(), VECTORS)
+
+
+def test_kinds_of_modules_can_be_left_out() -> None:
+    model = dense(nn.PReLU())
+    assert list(fisher_log_eigenvalues(model, VECTORS, skip=(nn.PReLU,))) == ["first", "last"]
+    spare = WithSpare()
+    spare.spare = Kind(4, 3)
+    assert list(fisher_log_eigenvalues(spare, VECTORS, skip=(Kind,))) == ["used"]
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm1d(5), nn.LayerNorm(5), nn.GroupNorm(1, 5), nn.RMSNorm(5)],
+    ids=lambda module: type(module).__name__,
+)
+def test_normalisation_layers_are_left_out(norm: nn.Module) -> None:
+    assert list(fisher_log_eigenvalues(dense(norm), VECTORS)) == ["first", "last"]
+
+
+def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+REFUSED = {
+    "no tensor": ({"inputs": [[1.0]]}, r"inputs must be a tensor .* got list"),
+    "no samples": ({"inputs": torch.ones(0, 4)}, r"inputs must be .* got \(0, 4\)"),
+    "NaN": ({"inputs": torch.full((2, 4), math.nan)}, "inputs must be finite"),
+    "unknown loss": ({"loss": "hinge"}, "loss must be 'cross_entropy' or a callable.*'hinge'"),
+    "loss without targets": ({"loss": mean_loss}, "needs targets"),
+    "mean loss": (
+        {"loss": mean_loss, "targets": LABELS},
+        r"one loss for each of the 6 .* got \(\)",
+    ),
+    "loss of no tensor": ({"loss": lambda *_: 1.0, "targets": LABELS}, "got float"),
+    "few targets": ({"targets": LABELS[:4]}, r"each of the 6 inputs, got \(4,\)"),
+    "no target tensor": ({"targets": [0] * 6}, "targets must be a tensor .* got list"),
+    "label too large": ({"targets": LABELS + 1}, "6 class numbers from 0 to 2"),
+    "label below zero": ({"targets": LABELS - 1}, "6 class numbers from 0 to 2"),
+    "wrong probabilities": ({"targets": torch.ones(6, 2)}, r"probabilities of shape \(6, 3\), got"),
+    "elsewhere": ({"inputs": torch.ones(2, 4, device="meta")}, "model's device cpu, got meta"),
+    "targets elsewhere": ({"targets": LABELS.to("meta")}, "targets must be on the device .* meta"),
+    "another precision": ({"inputs": VECTORS.double()}, "inputs must have the model's dtype"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fisher_log_eigenvalues(**{"model": dense(), "inputs": VECTORS, **arguments})
+
+
+def test_a_loss_that_is_not_finite_is_invalid() -> None:
+    with pytest.raises(InvalidSpectrumError, match="the loss is not finite"):
+        fisher_log_eigenvalues(dense(), VECTORS, LABELS, loss=lambda outputs, _: outputs / 0)

@@ -1,0 +1,144 @@
+"""Slow, obviously right versions of the Fisher mathematics: loops over patches, dense matrices."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+
+
+def conv_factors(conv: nn.Conv2d, inputs: Array, gradients: Array) -> tuple[Array, Array]:
+    """Omega (Eq. 17) and Gamma (Eq. 18), one patch and one location at a time.
+
+    inputs (M, J, H, W), gradients (M, I, H', W') by the convolution's outputs.
+    """
+    samples, _, height, width = gradients.shape
+    omega, gamma = 0.0, 0.0
+    for m, y, x in itertools.product(range(samples), range(height), range(width)):
+        for group in range(conv.groups):
+            row = with_one(conv, conv_patch(conv, inputs[m], y, x, group))
+            omega = omega + np.outer(row, row)
+        column = gradients[m, :, y, x]
+        gamma = gamma + np.outer(column, column)
+    return omega / samples, gamma / (samples * height * width)
+
+
+def linear_factors(linear: nn.Linear, inputs: Array, gradients: Array) -> tuple[Array, Array]:
+    """The same for inputs (M, ..., J) and gradients (M, ..., I)."""
+    samples = len(inputs)
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    columns = gradients.reshape(-1, gradients.shape[-1])
+    omega = sum(np.outer(with_one(linear, row), with_one(linear, row)) for row in rows)
+    gamma = sum(np.outer(column, column) for column in columns)
+    return omega / samples, gamma / len(columns)
+
+
+def conv_by_patches(conv: nn.Conv2d, inputs: Array, height: int, width: int) -> Array:
+    """The convolution itself, (M, I, height, width), from the same patches: checks the oracle."""
+    outputs = np.zeros((len(inputs), conv.out_channels, height, width))
+    weight = conv.weight.detach().double().numpy().reshape(conv.out_channels, -1)
+    bias = None if conv.bias is None else conv.bias.detach().double().numpy()
+    per_group = conv.out_channels // conv.groups
+    for m, i, y, x in np.ndindex(*outputs.shape):
+        outputs[m, i, y, x] = weight[i] @ conv_patch(conv, inputs[m], y, x, i // per_group)
+        outputs[m, i, y, x] += 0.0 if bias is None else bias[i]
+    return outputs
+
+
+def conv_patch(conv: nn.Conv2d, image: Array, y: int, x: int, group: int) -> Array:
+    """The inputs (J/G * K,) that output pixel (y, x) of a group sees in one image (J, H, W)."""
+    top, left = before(conv, 0), before(conv, 1)
+    channels = conv.in_channels // conv.groups
+    values = []
+    for c in range(group * channels, (group + 1) * channels):
+        for ky, kx in itertools.product(*map(range, conv.kernel_size)):
+            row = y * conv.stride[0] + ky * conv.dilation[0] - top
+            column = x * conv.stride[1] + kx * conv.dilation[1] - left
+            values.append(pixel(image[c], row, column, conv.padding_mode))
+    return np.array(values)
+
+
+def before(conv: nn.Conv2d, axis: int) -> int:
+    """How many pixels of padding stand before the image."""
+    if conv.padding == "valid":
+        return 0
+    if conv.padding == "same":
+        return conv.dilation[axis] * (conv.kernel_size[axis] - 1) // 2
+    return int(conv.padding[axis])
+
+
+def pixel(channel: Array, row: int, column: int, mode: str) -> float:
+    """A pixel of the endless image that a padding mode makes of (H, W)."""
+    (height, width) = channel.shape
+    if mode == "zeros":
+        inside = 0 <= row < height and 0 <= column < width
+        return float(channel[row, column]) if inside else 0.0
+    place = {"reflect": mirrored, "replicate": nearest, "circular": wrapped}[mode]
+    return float(channel[place(row, height), place(column, width)])
+
+
+def mirrored(index: int, size: int) -> int:
+    if index < 0:
+        return -index
+    return 2 * (size - 1) - index if index >= size else index
+
+
+def nearest(index: int, size: int) -> int:
+    return min(max(index, 0), size - 1)
+
+
+def wrapped(index: int, size: int) -> int:
+    return index % size
+
+
+def with_one(layer: nn.Linear | nn.Conv2d, row: Array) -> Array:
+    """The homogeneous coordinate of a layer with a bias."""
+    return row if layer.bias is None else np.concatenate([[1.0], row])
+
+
+def kronecker_eigenvalues(omega: Array, gamma: Array) -> Array:
+    """Eigenvalues of the dense Kronecker product, ascending."""
+    return np.linalg.eigvalsh(np.kron(omega, gamma))
+
+
+def layer_fisher(
+    model: nn.Module,
+    layer: nn.Linear | nn.Conv2d,
+    inputs: Tensor,
+    losses: Callable[[Tensor, int], list[tuple[float, Tensor]]],
+) -> Array:
+    """The exact Fisher block of one layer: the mean of weighted outer products of gradients.
+
+    `losses(outputs, m)` gives the weighted losses of sample m, outputs (1, ...): a pair (p, loss)
+    for each label that it may have.
+    """
+    parameters = [p for p in (layer.weight, layer.bias) if p is not None]
+    fisher = 0.0
+    for m in range(len(inputs)):
+        for weight, loss in losses(model(inputs[m : m + 1]), m):
+            parts = torch.autograd.grad(loss, parameters, retain_graph=True)
+            gradient = torch.cat([part.flatten() for part in parts]).double().numpy()
+            fisher = fisher + weight * np.outer(gradient, gradient)
+    return np.asarray(fisher / len(inputs))
+
+
+def all_label_losses(outputs: Tensor, _: int) -> list[tuple[float, Tensor]]:
+    """Every label with its probability under the model: Equation 1 without sampling."""
+    log_probabilities = outputs.log_softmax(1)[0]
+    return [(value.exp().item(), -value) for value in log_probabilities]
+
+
+def assert_same_spectrum(
+    log_eigenvalues: Tensor, eigenvalues: Array, *, rtol: float = 1e-7, floor: float = 1e-11
+) -> None:
+    """Equal lengths, and equal values where they are above `floor` of the largest."""
+    assert log_eigenvalues.dtype == torch.float64
+    assert log_eigenvalues.shape == eigenvalues.shape
+    actual, expected = log_eigenvalues.exp().numpy(), np.sort(eigenvalues)
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=floor * expected[-1])
