@@ -1,0 +1,166 @@
+"""The command `aquasurf`: look at a function, write the report of a stored study.
+
+Errors that this project raises on purpose end with exit code 2 and one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+import torch
+from optuna.exceptions import OptunaError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE
+from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features.outputs import output_features
+from aquasurf_optuna.report import Section, function_section, study_report, write_report
+from aquasurf_optuna.space import THREE_NODE_SCHEMA, SearchSpace
+from aquasurf_optuna.visualization import plot_functions
+
+_PROGRAM = "aquasurf"
+_POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+_N_STUDIES_NAMED = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: Words after the program's name; those of the command line unless given.
+
+    Returns:
+        0, or 2 after an error, which is told in one line on standard error.
+
+    Raises:
+        SystemExit: After `--help` and `--version`, and with code 2 for a command line that cannot
+            be read, as argparse does.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (AquaSurfError, OptunaError, SQLAlchemyError, OSError) as error:
+        problem = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"{_PROGRAM}: error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_PROGRAM, description="Find the activation function that fits your network."
+    )
+    version = importlib.metadata.version("aquasurf")
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {version}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    show = commands.add_parser("show", help="describe one function")
+    show.set_defaults(run=_show)
+    show.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
+    show.add_argument("--html", metavar="FILE", help="also draw it beside ReLU, as a web page")
+
+    report = commands.add_parser("report", help="write the report of a stored Optuna study")
+    report.set_defaults(run=_report)
+    report.add_argument("--storage", required=True, metavar="URL", help="sqlite:///study.db, ...")
+    report.add_argument("--study", required=True, metavar="NAME", help="the study's name")
+    report.add_argument(
+        "--name", default="activation", help="name of the activation (default: %(default)s)"
+    )
+    report.add_argument(
+        "--schema", default=THREE_NODE_SCHEMA, help="of its search space (default: %(default)s)"
+    )
+    report.add_argument(
+        "--value-name",
+        default="objective value",
+        metavar="TEXT",
+        help="what the objective measures (default: %(default)s)",
+    )
+    report.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
+    return parser
+
+
+def _show(options: argparse.Namespace) -> None:
+    expression = Expression.parse(options.expression)
+    print(describe(expression))
+    if options.html is not None:
+        figure = plot_functions([expression])
+        sections = [
+            function_section(expression, heading="How to use it"),
+            Section(heading="Beside ReLU", figures=[figure]),
+        ]
+        path = write_report(options.html, title=str(expression), sections=sections)
+        print(f"\nwrote {path}")
+
+
+def describe(expression: Expression) -> str:
+    """Return what `aquasurf show` prints: form, behaviour on N(0, 1) inputs, and some values."""
+    operators = dict.fromkeys(node.operator for node in expression.walk() if node.children)
+    facts = {
+        "function": str(expression),
+        "LaTeX": expression.latex(),
+        "depth": str(expression.depth),
+        "operators": f"{expression.node_count} ({', '.join(operators) or 'none'})",
+        **_behaviour(output_features([expression])[0]),
+    }
+    lines = [f"{name:<10} {text}" for name, text in facts.items()]
+    points = torch.tensor(_POINTS, dtype=torch.float64)
+    table = zip(_POINTS, expression(points).tolist(), strict=True)
+    rows = [f"{x:>6.1f}  {value:>12.6g}" for x, value in table]
+    return "\n".join([*lines, "", f"{'x':>6}  {'f(x)':>12}", *rows])
+
+
+def _behaviour(outputs: np.ndarray) -> dict[str, str]:
+    """Describe a function by its outputs on the 1,000 fixed inputs."""
+    finite = np.isfinite(outputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance = float(outputs.mean()), float(outputs.var())
+        spread = float(outputs.max() - outputs.min())
+        constant = finite.all() and spread <= RELATIVE_TOLERANCE * float(np.abs(outputs).max())
+    remarks = [f"{int((~finite).sum())} of 1000 outputs are not finite"] if not finite.all() else []
+    remarks += ["constant"] if constant else []
+    return {
+        "mean": f"{mean:.6g} (of the outputs on 1000 fixed inputs from N(0, 1))",
+        "variance": f"{variance:.6g}",
+        "remarks": "; ".join(remarks) or "finite, not constant",
+    }
+
+
+def _report(options: argparse.Namespace) -> None:
+    space = SearchSpace(options.schema)
+    study = _stored_study(options.storage, options.study)
+    path = study_report(
+        options.output, study, space, name=options.name, value_name=options.value_name
+    )
+    print(f"wrote {path}")
+
+
+def _stored_study(storage: str, name: str) -> optuna.Study:
+    url = make_url(storage)
+    shown = url.render_as_string(hide_password=True)
+    file = url.database
+    # Optuna would make the file, and a mistyped name would leave an empty database behind.
+    if url.get_backend_name() == "sqlite" and (not file or not Path(file).is_file()):
+        raise AquaSurfError(
+            f"there is no database {shown!r}; give the URL that the study was run with"
+        )
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        known = optuna.get_all_study_names(storage)
+        named = ", ".join(map(repr, known[:_N_STUDIES_NAMED])) or "none"
+        more = f" and {len(known) - _N_STUDIES_NAMED} more" if len(known) > _N_STUDIES_NAMED else ""
+        raise AquaSurfError(
+            f"there is no study {name!r} in {shown!r}; its studies are: {named}{more}"
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""Reports: one self-contained HTML file that opens anywhere, without a network.
+
+`study_report` writes what a search has found; `write_report` writes any figures and tables in the
+same form.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import optuna
+import plotly.graph_objects as go
+
+from aquasurf_optuna.expression import BASELINES, Expression
+from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.visualization import (
+    plot_comparison,
+    plot_embedding,
+    plot_functions,
+    plot_search_progress,
+)
+from aquasurf_optuna.visualization._comparison import ComparisonRow, comparison_rows
+from aquasurf_optuna.visualization._names import names_of_equals, number
+from aquasurf_optuna.visualization._page import Section, Table, page
+from aquasurf_optuna.visualization._trials import (
+    Baselines,
+    StudyRecord,
+    TrialRecord,
+    read_study,
+)
+
+__all__ = ["Section", "Table", "function_section", "study_report", "write_report"]
+
+_N_FUNCTIONS = 9
+"""How many of the best functions a report draws."""
+
+Results = Mapping[str, Sequence[float]] | Mapping[Expression, Sequence[float]]
+"""For each function its results on fresh seeds."""
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    lead: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
+    sections: Sequence[Section] = (),
+) -> Path:
+    """Write a report as one self-contained HTML file of about 5 MB.
+
+    The file appears whole or not at all: it is written beside its place and then moved there.
+    Missing folders are made. All texts are plain and are escaped.
+
+    Args:
+        path: Where to write; an existing file is replaced.
+        title: Heading and title of the page.
+        lead: Paragraphs below it.
+        facts: A short list of names and values below those.
+        sections: The rest.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    text = page(title=title, lead=lead, facts={} if facts is None else facts, sections=sections)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since a move between file systems is not atomic.
+    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target
+
+
+def study_report(
+    path: str | os.PathLike[str],
+    study: optuna.Study,
+    space: SearchSpace,
+    *,
+    name: str = "activation",
+    baselines: Baselines = BASELINES,
+    value_name: str = "objective value",
+    sampler: AquaSurfSampler | None = None,
+    comparison: Results | None = None,
+    comparison_name: str = "test accuracy",
+) -> Path:
+    """Write the report of a search: what it found, how it got there, and all its trials.
+
+    Args:
+        path: Where to write; an existing file is replaced.
+        study: A study with one objective, finished or not.
+        space: The space from which its functions come.
+        name: The name under which the space was suggested.
+        baselines: Functions to mark, as in `plot_search_progress`.
+        value_name: What the objective measures, with its unit if it has one.
+        sampler: The study's sampler; with it the report shows the embedding of the candidates.
+        comparison: Results of the final comparison, as in `plot_comparison`.
+        comparison_name: What those results measure.
+
+    Returns:
+        The path.
+
+    Raises:
+        AquaSurfError: If the study has several objectives.
+        SpaceError: If the trials have no activation of that name, or one of another space.
+        SamplerError: If the sampler has no activation of that name.
+        OSError: If the file cannot be written.
+    """
+    record = read_study(study, space, name=name, baselines=baselines)
+    progress = plot_search_progress(
+        study, space, name=name, baselines=baselines, value_name=value_name
+    )
+    lead = [_search_lead(record, value_name)]
+    sections = [Section(heading="Search progress", text=[_PROGRESS_TEXT], figures=[progress])]
+    if sampler is not None:
+        sections.append(_embedding_section(record, sampler, name, baselines, value_name))
+    ranked = record.ranked()
+    if comparison:
+        found = ranked[0][1] if ranked else None
+        rows = comparison_rows(comparison, found=found, direction=record.direction)
+        lead.append(_comparison_lead(rows, comparison_name))
+        figure = plot_comparison(
+            comparison, found=found, direction=record.direction, value_name=comparison_name
+        )
+        sections.insert(0, _comparison_section(rows, figure, comparison_name))
+    if ranked:
+        sections.insert(0, function_section(ranked[0][1]))
+        sections.append(_best_functions_section(ranked, value_name))
+    return write_report(
+        path,
+        title=f"Activation function search: {record.name}",
+        lead=lead,
+        facts=_facts(record, space),
+        sections=[*sections, _trials_section(record, value_name)],
+    )
+
+
+def function_section(expression: Expression, *, heading: str = "The function found") -> Section:
+    """Return the section that tells a reader how to use a function."""
+    text = str(expression)
+    return Section(
+        heading=heading,
+        text=[
+            "It is applied to every element and has no parameters, so the formula is all that any "
+            "other framework needs. A click on a block selects it."
+        ],
+        code={
+            "Expression": text,
+            "Formula in LaTeX": expression.latex(),
+            "In PyTorch": "from aquasurf_optuna import Activation\n\n"
+            f'activation = Activation("{text}")\n\n'
+            "# for networks that take a class such as nn.ReLU:\n"
+            f'act_layer = Activation.factory("{text}")',
+        },
+    )
+
+
+_PROGRESS_TEXT = (
+    "Each point is one training run with one activation function. The line is the best value so "
+    "far; dotted lines are the baselines, run in the shaded part of the search."
+)
+
+
+def _search_lead(record: StudyRecord, value_name: str) -> str:
+    ranked = record.ranked()
+    if not ranked:
+        return "No trial is complete yet."
+    best, expression = ranked[0]
+    lead = f"The best function is {expression}, with {value_name} {number(best.value)}"
+    if best.baseline is not None:
+        return f"{lead}: it equals {best.baseline}, so no function better than the baselines yet."
+    values = record.baseline_values
+    if not values:
+        return f"{lead}."
+    pick = max if record.direction == "maximize" else min
+    standard = pick(values, key=lambda name: values[name])
+    return f"{lead}; the best baseline, {standard}, has {number(values[standard])}."
+
+
+def _comparison_lead(rows: Sequence[ComparisonRow], value_name: str) -> str:
+    """Say honestly how the found function fares on fresh seeds, whichever is first."""
+    places = {row.name: place for place, row in enumerate(rows, start=1)}
+    found = next((row for row in rows if row.is_found), None)
+    if found is None:
+        return f"On fresh seeds {rows[0].name} has the best {value_name}: {_spread(rows[0])}."
+    others = [row for row in rows if not row.is_found]
+    lead = f"On fresh seeds the found function has {value_name} {_spread(found)}"
+    if not others:
+        return f"{lead}."
+    return (
+        f"{lead}, place {places[found.name]} of {len(rows)}; the best other one, "
+        f"{others[0].name}, has {_spread(others[0])}."
+    )
+
+
+def _spread(row: ComparisonRow) -> str:
+    if math.isnan(row.deviation):
+        return number(row.mean)
+    return f"{number(row.mean)} ± {number(row.deviation)}"
+
+
+def _facts(record: StudyRecord, space: SearchSpace) -> dict[str, str]:
+    states = [trial.state for trial in record.trials]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return {
+        "Trials": f"{len(states)} ({counts})" if states else "0",
+        "Objective": record.direction,
+        "Search space": f"{space.schema}, {len(space):,} graphs",
+    }
+
+
+def _comparison_section(
+    rows: Sequence[ComparisonRow], figure: go.Figure, value_name: str
+) -> Section:
+    cells = [
+        (
+            row.name,
+            number(row.mean),
+            number(row.deviation),
+            str(len(row.values)),
+            str(row.n_failed),
+        )
+        for row in rows
+    ]
+    columns = ("function", f"mean {value_name}", "standard deviation", "seeds", "failed seeds")
+    return Section(
+        heading="Comparison on fresh seeds",
+        text=[
+            "Each function was trained anew with seeds that the search has not seen. Bars span one "
+            "sample standard deviation to either side of the mean."
+        ],
+        figures=[figure],
+        table=Table(columns=columns, rows=cells, code=frozenset({"function"})),
+    )
+
+
+def _embedding_section(
+    record: StudyRecord,
+    sampler: AquaSurfSampler,
+    name: str,
+    baselines: Baselines,
+    value_name: str,
+) -> Section:
+    embedding = sampler.embedding(name)
+    catalogue = sampler.catalogue(name)
+    values: dict[int, list[float]] = {}
+    for trial in record.trials:
+        if trial.expression is not None:
+            class_id = catalogue.class_of(trial.expression)
+            values.setdefault(class_id, []).append(trial.value)
+    means, failed = [], []
+    for class_id in embedding.classes.tolist():
+        finite = [value for value in values.get(class_id, []) if math.isfinite(value)]
+        means.append(math.fsum(finite) / len(finite) if finite else math.nan)
+        failed.append(class_id in values and not finite)
+    figure = plot_embedding(
+        embedding.coordinates,
+        embedding.expressions,
+        means,
+        failed=failed,
+        baselines=list(baselines),
+        direction=record.direction,
+        value_name=value_name,
+    )
+    return Section(
+        heading="Where the candidates are",
+        text=[
+            "The surrogate puts functions that look alike, or with which the network has a similar "
+            "Fisher spectrum, close to each other. It has not seen the values when it does."
+        ],
+        figures=[figure],
+    )
+
+
+def _best_functions_section(
+    ranked: Sequence[tuple[TrialRecord, Expression]], value_name: str
+) -> Section:
+    """Draw the best functions, equal ones once, a figure each, so that they fit any window."""
+    chosen: list[tuple[TrialRecord, Expression]] = []
+    for trial, expression in ranked:
+        if len(chosen) == _N_FUNCTIONS:
+            break
+        if names_of_equals([expression], [known for _, known in chosen]) == [None]:
+            chosen.append((trial, expression))
+    return Section(
+        heading="The best functions",
+        text=[f"Each with its {value_name}, over inputs from -5 to 5; ReLU is dashed."],
+        figures=[plot_functions([e], [trial.value], legend=False) for trial, e in chosen],
+    )
+
+
+def _trials_section(record: StudyRecord, value_name: str) -> Section:
+    ranked = [trial for trial, _ in record.ranked()]
+    rest = [trial for trial in record.trials if trial not in ranked]
+    rows = [
+        (
+            str(rank) if trial in ranked else "-",
+            "unknown" if trial.expression is None else str(trial.expression),
+            trial.baseline or "",
+            number(trial.value),
+            trial.state,
+            str(trial.number),
+        )
+        for rank, trial in enumerate([*ranked, *rest], start=1)
+    ]
+    columns = ("rank", "function", "known as", value_name, "state", "trial")
+    return Section(
+        heading="All trials",
+        table=Table(columns=columns, rows=rows, code=frozenset({"function"})),
+    )

@@ -1,0 +1,78 @@
+"""The look that all figures share: colours, fonts, axes and the place of the legend.
+
+The colours are those of Okabe and Ito, which people with any kind of colour vision tell apart;
+marks that differ in colour differ in shape too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import plotly.graph_objects as go
+
+from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.visualization._names import escaped
+
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+VERMILION = "#D55E00"
+GREEN = "#009E73"
+GREY = "#8A8F98"
+LIGHT_GREY = "#C3C8D0"
+INK = "#1F2933"
+GRID = "#E5E9EF"
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
+
+Direction = Literal["maximize", "minimize"]
+
+
+def checked_direction(direction: str) -> Direction:
+    """Return a direction if it is one.
+
+    Raises:
+        AquaSurfError: If it is neither `"maximize"` nor `"minimize"`.
+    """
+    if direction not in get_args(Direction):
+        raise AquaSurfError(f"direction must be 'maximize' or 'minimize', got {direction!r}")
+    return "minimize" if direction == "minimize" else "maximize"
+
+
+def new_figure(title: str, *, height: int = 460, right: int = 20) -> go.Figure:
+    """Return an empty figure in the common look.
+
+    Args:
+        title: Plain text; it is escaped here.
+        height: In pixels.
+        right: Margin to the right of the axes, in pixels.
+    """
+    return go.Figure(
+        layout=go.Layout(
+            title={"text": escaped(title), "x": 0.0, "xref": "container", "pad": {"l": 12}},
+            template="plotly_white",
+            font={"family": FONT, "size": 13, "color": INK},
+            height=height,
+            margin={"l": 64, "r": right, "t": 52, "b": 84},
+            # Under the axes, where it can hide no point, however narrow the window is.
+            legend={"orientation": "h", "x": 0.0, "y": -0.2, "yanchor": "top"},
+            hoverlabel={"align": "left", "bgcolor": "white", "font": {"family": FONT}},
+        )
+    )
+
+
+def style_axes(figure: go.Figure, *, x: str, y: str) -> None:
+    """Give the axes their titles (plain text, with units where there are any) and lines."""
+    common: dict[str, Any] = {"gridcolor": GRID, "linecolor": GREY, "zeroline": False}
+    figure.update_xaxes(title=escaped(x), **common)
+    figure.update_yaxes(title=escaped(y), automargin=True, **common)
+
+
+def empty_figure(title: str, message: str) -> go.Figure:
+    """Return a figure that says why there is nothing to see."""
+    figure = new_figure(title, height=240)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=escaped(message), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False
+    )
+    return figure
