@@ -37,7 +37,7 @@ _TAIL_START = 8.0
 """A second moment held by the tails beyond this many standard deviations does not converge."""
 _CONVERGENCE = 0.01
 """Relative change of the second moment with the grid at which it counts as not converging."""
-_FLOAT32 = np.finfo(np.float32)
+_FLOAT32 = torch.finfo(torch.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +178,7 @@ def activated(function: nn.Module, signal: Signal) -> Signal:
             f"the second moment of its outputs, {fine.second:.3g}, is out of float32's range"
         )
     # Below rounding, the next layer would amplify nothing but float32 noise.
-    if fine.variance <= fine.second * float(_FLOAT32.eps) ** 2:
+    if fine.variance <= fine.second * _FLOAT32.eps**2:
         raise InitializationError(f"its outputs are constant ({fine.mean:.6g})")
     return Signal(fine.mean, fine.variance)
 
@@ -216,10 +216,13 @@ def _evaluate(function: nn.Module, inputs: np.ndarray) -> np.ndarray:
 def _is_elementwise(layer: nn.Module) -> bool:
     """Tell whether each output depends on the input at its own place only, in the same way."""
     probe = torch.linspace(-2.0, 2.0, 64, dtype=torch.float64).reshape(1, 4, 4, 4)
-    with torch.no_grad():
-        double = copy.deepcopy(layer).to("cpu", torch.float64)
-        whole: Tensor = double(probe)
-        if whole.shape != probe.shape:
-            return False
-        part: Tensor = double(probe.flip(1)[:, :2])
+    double = copy.deepcopy(layer).to("cpu", torch.float64)
+    try:
+        with torch.no_grad():
+            whole, part = double(probe), double(probe.flip(1)[:, :2])
+    except Exception:
+        # Whatever a layer dislikes about a plain tensor, it is not an elementwise function.
+        return False
+    if not isinstance(whole, Tensor) or whole.shape != probe.shape:
+        return False
     return torch.equal(whole.flip(1)[:, :2].nan_to_num(), part.nan_to_num())

@@ -38,7 +38,7 @@ class DigitsRecipe:
     training: TrainingOptions = _TRAINING
     task: DigitsTask = HARDER
     batch_size: int = 50
-    epochs: int = 12
+    epochs: int = 8
     eval_copies: int = 5
 
     def data(self, *, seed: int) -> DigitsDataModule:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -94,6 +95,12 @@ class AllCnnC(nn.Sequential):
         layers["pool"] = nn.AdaptiveAvgPool2d(1)
         layers["flatten"] = nn.Flatten()
         super().__init__(layers)
+
+    # nn.Sequential would call this class's constructor with the chosen layers.
+    def __getitem__(self, index: slice | int) -> Any:
+        """Return one layer, or a plain `nn.Sequential` of a slice of them."""
+        chosen = list(self.named_children())[index]
+        return nn.Sequential(OrderedDict(chosen)) if isinstance(chosen, list) else chosen[1]
 
 
 def _layers(
