@@ -1,0 +1,57 @@
+"""AQuaSurF for PyTorch: find the activation function that fits a network.
+
+After Bingham and Miikkulainen, "Efficient Activation Function Optimization through Surrogate
+Modeling", NeurIPS 2023. What is exported stands here in the order in which data flows: expression,
+space, features, store, surrogate, sampler.
+"""
+
+from aquasurf_optuna.activation import Activation, ActivationFactory
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.exceptions import (
+    AquaSurfError,
+    ExpressionError,
+    FeatureStoreError,
+    InitializationError,
+    InvalidSpectrumError,
+    SamplerError,
+    SpaceError,
+    SurrogateError,
+    UnsupportedModelError,
+)
+from aquasurf_optuna.expression import BASELINES, Expression
+from aquasurf_optuna.features.fisher import (
+    FisherFeature,
+    FisherFeaturizer,
+    fisher_log_eigenvalues,
+)
+from aquasurf_optuna.features.outputs import output_features, standard_inputs
+from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.store import FeatureStore
+from aquasurf_optuna.surrogate import UmapKnnSurrogate
+
+__all__ = [
+    "BASELINES",
+    "Activation",
+    "ActivationFactory",
+    "AquaSurfError",
+    "AquaSurfSampler",
+    "Catalogue",
+    "Expression",
+    "ExpressionError",
+    "FeatureStore",
+    "FeatureStoreError",
+    "FisherFeature",
+    "FisherFeaturizer",
+    "InitializationError",
+    "InvalidSpectrumError",
+    "SamplerError",
+    "SearchSpace",
+    "SpaceError",
+    "SurrogateError",
+    "UmapKnnSurrogate",
+    "UnsupportedModelError",
+    "fisher_log_eigenvalues",
+    "output_features",
+    "standard_inputs",
+]
