@@ -137,10 +137,10 @@ def gradient_factor(name: str, layer: Layer, gradient: Tensor | None) -> _kfac.F
         raise InvalidSpectrumError(f"{what} vanish: the loss does not depend on its output", name)
     scaled, unit = _kfac.in_units(working(gradient), magnitude(gradient, what, name))
     if isinstance(layer, nn.Linear):
-        columns = _kfac.position_columns(scaled)
+        moments = _kfac.position_moments(scaled)
     else:
-        columns = _kfac.location_columns(scaled.reshape(-1, *scaled.shape[-3:]))
-    return _kfac.rescaled(_kfac.gradient_factor(columns), unit)
+        moments = _kfac.location_moments(scaled.reshape(-1, *scaled.shape[-3:]))
+    return _kfac.rescaled(_kfac.gradient_factor(moments), unit)
 
 
 def magnitude(data: Tensor, what: str, layer: str | None) -> float:
@@ -296,12 +296,12 @@ def _activation_factor(name: str, layer: Layer, data: Tensor, samples: int) -> _
     with torch.no_grad():
         scaled, unit = _kfac.in_units(working(data), max(largest, 1.0) if bias else largest)
         if isinstance(layer, nn.Linear):
-            columns: Iterator[Tensor] = iter([_kfac.position_columns(scaled)])
+            moments = _kfac.position_moments(scaled)
         else:
             scaled = scaled.reshape(-1, *scaled.shape[-3:])
-            columns = _kfac.patch_columns(scaled, _geometry(layer))
+            moments = _kfac.patch_moments(scaled, _geometry(layer))
         ones = 1.0 / unit if bias else None
-        return _kfac.rescaled(_kfac.activation_factor(columns, samples=samples, ones=ones), unit)
+        return _kfac.rescaled(_kfac.activation_factor(moments, samples=samples, ones=ones), unit)
 
 
 def _geometry(conv: nn.Conv2d) -> _kfac.ConvGeometry:

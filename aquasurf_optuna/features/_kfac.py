@@ -17,9 +17,9 @@ Symbols, one meaning in the whole file:
 ``Gamma``    ``(I, I)``, second moment of the pre-activation gradients, Equation 18
 ===========  =======================================================================================
 
-Layout: data enters as *columns*, ``(features, uses)``, where a use is one (sample, location) pair,
-or one (sample, location, group) triple for activations, so that a factor is ``columns @ columns.T``
-over a constant.
+Layout: data are summed as *columns*, ``(features, uses)``, where a use is one (sample, location)
+pair, or one (sample, location, group) triple for activations, so that a factor is
+``columns @ columns.T`` over a constant. The order of the features does not matter for eigenvalues.
 
 Weight sharing is treated by K-FAC's "expand" rule: every location is a sample of its own.
 ``Omega`` is the sum over locations averaged over samples (divided by ``M``), ``Gamma`` the average
@@ -37,15 +37,14 @@ product would bury every eigenvalue below about 1e-7 of the largest.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Patches are unfolded this many numbers at a time (8 MiB of float64): the memory stays bounded for
-# any batch, and a chunk stays in the cache between its copy and its product.
+# Convolutions are unfolded for at most so many numbers of patches at a time, 8 MiB of float64, but
+# for one sample at least: the memory stays bounded for any batch, and a chunk fits the cache.
 _CHUNK_NUMBERS = 2**20
 # Rows of a factor computed by one matrix product. Only the part up to the diagonal is computed,
 # which saves up to half of the work as the factor grows beyond a few blocks.
@@ -75,26 +74,41 @@ class Factor(NamedTuple):
     log_scale: float
 
 
-def activation_factor(columns: Iterable[Tensor], *, samples: int, ones: float | None) -> Factor:
+class Moments(NamedTuple):
+    """Sums over columns ``c``: the second moments, the first, and their number.
+
+    Attributes:
+        second: Sum of ``c c^T``, ``(features, features)``, of which only the part up to the
+            diagonal is meant.
+        first: Sum of ``c``, ``(features,)``.
+        uses: Number of columns.
+    """
+
+    second: Tensor
+    first: Tensor
+    uses: int
+
+
+def activation_factor(moments: Moments, *, samples: int, ones: float | None) -> Factor:
     """Compute ``Omega`` of Equation 17.
 
     Args:
-        columns: Chunks ``(D, uses)``, without the homogeneous row.
+        moments: Of the expanded activations, without the homogeneous coordinate.
         samples: ``M``.
-        ones: The value of the homogeneous coordinate in the chunks' unit, or None without a bias.
+        ones: The value of the homogeneous coordinate in the activations' unit, or None without a
+            bias.
     """
-    gram, total, uses = _gram(columns)
+    second = moments.second
     if ones is not None:
-        corner = gram.new_full((1, 1), uses * ones * ones)
-        side = total.mul(ones)[:, None]
-        gram = torch.cat([torch.cat([corner, side.T], 1), torch.cat([side, gram], 1)])
-    return _normalized(gram, samples)
+        corner = second.new_full((1, 1), moments.uses * ones * ones)
+        side = moments.first.mul(ones)[:, None]
+        second = torch.cat([torch.cat([corner, side.T], 1), torch.cat([side, second], 1)])
+    return _normalized(second, samples)
 
 
-def gradient_factor(columns: Tensor) -> Factor:
-    """Compute ``Gamma`` of Equation 18 from columns ``(I, M T)`` of pre-activation gradients."""
-    gram, _, uses = _gram([columns])
-    return _normalized(gram, uses)
+def gradient_factor(moments: Moments) -> Factor:
+    """Compute ``Gamma`` of Equation 18 from the moments of the pre-activation gradients."""
+    return _normalized(moments.second, moments.uses)
 
 
 def rescaled(factor: Factor, unit: float) -> Factor:
@@ -112,42 +126,32 @@ def in_units(data: Tensor, magnitude: float) -> tuple[Tensor, float]:
     return data.double() / unit, unit
 
 
-def patch_columns(inputs: Tensor, geometry: ConvGeometry) -> Iterator[Tensor]:
-    """Expand ``(M, J, H, W)`` activations into chunks of patches ``((J/G) K, uses)``.
+def position_moments(data: Tensor) -> Moments:
+    """Sum over the leading positions of ``(..., features)``."""
+    return _moments(data.reshape(-1, data.shape[-1]).T)
 
-    Rows run over (channel in the group, kernel row, kernel column), as the weights do.
-    """
+
+def location_moments(data: Tensor) -> Moments:
+    """Sum over the samples and pixels of ``(M, I, H, W)``."""
+    return _moments(data.transpose(0, 1).reshape(data.shape[1], -1))
+
+
+def patch_moments(inputs: Tensor, geometry: ConvGeometry) -> Moments:
+    """Sum over the patches ``((J/G) K,)`` that a convolution sees in ``(M, J, H, W)``."""
     if any(geometry.padding):
         inputs = F.pad(inputs, geometry.padding, mode=geometry.padding_mode)
-    channels = inputs.shape[1] // geometry.groups
+    # Where rows of pixels are skipped, no two kernel rows see the same ones.
+    of_chunk = _strip_moments if geometry.stride[0] == 1 else _window_moments
     height, width = _output_size(inputs.shape[-2:], geometry)
-    features = channels * math.prod(geometry.kernel)
-    step = max(1, _CHUNK_NUMBERS // (features * geometry.groups * height * width))
-    for chunk in torch.split(inputs, step):
-        sample, channel, row, column = chunk.stride()
-        windows = chunk.as_strided(
-            (channels, *geometry.kernel, geometry.groups, len(chunk), height, width),
-            (
-                channel,
-                geometry.dilation[0] * row,
-                geometry.dilation[1] * column,
-                channels * channel,
-                sample,
-                geometry.stride[0] * row,
-                geometry.stride[1] * column,
-            ),
-        )
-        yield windows.reshape(features, -1)
-
-
-def position_columns(data: Tensor) -> Tensor:
-    """Turn ``(..., features)`` into columns ``(features, uses)``."""
-    return data.reshape(-1, data.shape[-1]).T
-
-
-def location_columns(data: Tensor) -> Tensor:
-    """Turn ``(M, I, H, W)`` into columns ``(I, M H W)``."""
-    return data.transpose(0, 1).reshape(data.shape[1], -1)
+    numbers = inputs.shape[1] * math.prod(geometry.kernel) * height * width
+    chunks = torch.split(inputs, max(1, _CHUNK_NUMBERS // numbers))
+    total = of_chunk(chunks[0], geometry)
+    for chunk in chunks[1:]:
+        part = of_chunk(chunk, geometry)
+        total.second.add_(part.second)
+        total.first.add_(part.first)
+        total = total._replace(uses=total.uses + part.uses)
+    return total
 
 
 def log_eigenvalues(factor: Factor, *, precision: float) -> Tensor:
@@ -189,28 +193,97 @@ def pairwise_log_products(omega: Tensor, gamma: Tensor) -> Tensor:
     return torch.sort((omega[:, None] + gamma[None, :]).flatten()).values
 
 
-def _gram(columns: Iterable[Tensor]) -> tuple[Tensor, Tensor, int]:
-    """Return ``sum(C @ C.T)``, the sum of all columns, and how many columns there were."""
-    gram = total = None
-    uses = 0
-    for chunk in columns:
-        size = chunk.shape[0]
-        if gram is None or total is None:
-            gram, total = chunk.new_zeros(size, size), chunk.new_zeros(size)
-        for top in range(0, size, _BLOCK_ROWS):
-            end = min(top + _BLOCK_ROWS, size)
-            gram[top:end, :end].addmm_(chunk[top:end], chunk[:end].T)
-        total += chunk.sum(1)
-        uses += chunk.shape[1]
-    if gram is None or total is None:
-        raise ValueError("a factor needs at least one sample, none came")
-    return gram.tril() + gram.tril(-1).T, total, uses
+def _moments(columns: Tensor) -> Moments:
+    return Moments(_lower_gram(columns), columns.sum(1), columns.shape[1])
 
 
-def _normalized(gram: Tensor, count: int) -> Factor:
+def _lower_gram(columns: Tensor) -> Tensor:
+    """Compute ``columns @ columns.T`` up to the diagonal; some of the rest is left at zero."""
+    size = columns.shape[0]
+    gram = columns.new_zeros(size, size)
+    for top in range(0, size, _BLOCK_ROWS):
+        end = min(top + _BLOCK_ROWS, size)
+        torch.mm(columns[top:end], columns[:end].T, out=gram[top:end, :end])
+    return gram
+
+
+def _window_moments(inputs: Tensor, geometry: ConvGeometry) -> Moments:
+    """Sum over the patches of padded inputs, any stride.
+
+    Features run over (channel in the group, kernel row, kernel column).
+    """
+    height, width = _output_size(inputs.shape[-2:], geometry)
+    channels = inputs.shape[1] // geometry.groups
+    sample, channel, row, column = inputs.stride()
+    windows = inputs.as_strided(
+        (channels, *geometry.kernel, geometry.groups, len(inputs), height, width),
+        (
+            channel,
+            geometry.dilation[0] * row,
+            geometry.dilation[1] * column,
+            channels * channel,
+            sample,
+            geometry.stride[0] * row,
+            geometry.stride[1] * column,
+        ),
+    )
+    return _moments(windows.reshape(channels * math.prod(geometry.kernel), -1))
+
+
+def _strip_moments(inputs: Tensor, geometry: ConvGeometry) -> Moments:
+    """Sum over the patches of padded inputs, vertical stride 1, at about half of the work.
+
+    A patch is a pile of strips, one a kernel row, and the strip of kernel row ``i`` at output row
+    ``t`` is that of kernel row 0 at ``t + i``. So the second moments of the kernel rows
+    ``(i, i + d)`` sum the same products of strips as those of ``(0, d)`` but for a few rows at the
+    border, which are exchanged. Features run over (kernel row, channel in the group, kernel
+    column).
+    """
+    height, width = _output_size(inputs.shape[-2:], geometry)
+    channels, depth = inputs.shape[1] // geometry.groups, geometry.kernel[0]
+    sample, channel, row, column = inputs.stride()
+    strips = inputs.as_strided(
+        (channels, geometry.kernel[1], inputs.shape[2], geometry.groups, len(inputs), width),
+        (
+            channel,
+            geometry.dilation[1] * column,
+            row,
+            channels * channel,
+            sample,
+            geometry.stride[1] * column,
+        ),
+    ).reshape(channels * geometry.kernel[1], inputs.shape[2], -1)
+    features, _, uses_of_row = strips.shape
+
+    def product(first: int, last: int, shift: int) -> Tensor:
+        above, below = strips[:, first:last], strips[:, first + shift : last + shift]
+        if shift == 0:
+            return _lower_gram(above.flatten(1))
+        return below.flatten(1) @ above.flatten(1).T
+
+    second = strips.new_zeros(depth, features, depth, features)
+    for distance in range(depth):
+        shift = distance * geometry.dilation[0]
+        block = product(0, height, shift)
+        second[distance, :, 0] = block
+        for top in range(1, depth - distance):
+            start, end = (top - 1) * geometry.dilation[0], top * geometry.dilation[0]
+            block = (
+                block + product(height + start, height + end, shift) - product(start, end, shift)
+            )
+            second[top + distance, :, top] = block
+    sums = strips.sum(2)
+    offsets = range(0, depth * geometry.dilation[0], geometry.dilation[0])
+    first = torch.cat([sums[:, offset : offset + height].sum(1) for offset in offsets])
+    size = depth * features
+    return Moments(second.reshape(size, size), first, height * uses_of_row)
+
+
+def _normalized(lower: Tensor, count: int) -> Factor:
+    matrix = lower.tril() + lower.tril(-1).T
     # The largest entry of a positive semi-definite matrix stands on its diagonal.
-    largest = gram.diagonal().max().item()
-    return Factor(gram / largest, math.log(largest) - math.log(count))
+    largest = matrix.diagonal().max().item()
+    return Factor(matrix / largest, math.log(largest) - math.log(count))
 
 
 def _output_size(padded: torch.Size, geometry: ConvGeometry) -> tuple[int, int]:

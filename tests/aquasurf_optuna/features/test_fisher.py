@@ -161,6 +161,18 @@ def test_frozen_layers_count(frozen: list[str], in_place: bool) -> None:
     assert_equal_spectra(fisher_log_eigenvalues(model, IMAGES), expected)
 
 
+def test_hooks_of_the_callers_run_after_the_layer_is_recorded() -> None:
+    model = dense(nn.Tanh())
+    model.first.register_forward_hook(lambda _, args, output: 2 * output)
+    expected = fisher_log_eigenvalues(dense(Apply(lambda x: 2 * x), nn.Tanh()), VECTORS)
+    assert_equal_spectra(fisher_log_eigenvalues(model, VECTORS), expected)
+
+
+def test_a_bias_carries_inputs_whose_squares_underflow() -> None:
+    spectra = fisher_log_eigenvalues(dense().double(), VECTORS.double() * 1e-200)
+    assert spectra["first"].isfinite().all()
+
+
 def test_a_compiled_wrapper_is_measured_without_compiling() -> None:
     model = seeded_cnn()
     expected = fisher_log_eigenvalues(model, IMAGES)
@@ -181,6 +193,8 @@ class Restless(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
         self.last_seen = x.detach().mean()
+        if "late" not in self._buffers:
+            self.register_buffer("late", torch.ones(()))
         x = self.drop(self.norm(self.conv(x))).mean((2, 3)) + torch.rand(())
         if self.fail:
             raise RuntimeError("a fault of the model's own")

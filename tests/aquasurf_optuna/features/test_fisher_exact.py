@@ -240,25 +240,41 @@ def test_factors_agree_with_curvlinops() -> None:
         assert_same_spectrum(spectra[name], expected)
 
 
-def test_chunks_and_blocks_do_not_change_a_factor(monkeypatch: pytest.MonkeyPatch) -> None:
-    geometry = _kfac.ConvGeometry((3, 3), (1, 1), (1, 1), (1, 1, 1, 1), "constant", 2)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_chunks_and_blocks_do_not_change_a_factor(
+    stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometry = _kfac.ConvGeometry((3, 3), (stride, 1), (1, 1), (1, 1, 1, 1), "constant", 2)
     inputs = batch(7, 4, 5, 5, dtype=torch.float64)
 
     def factor() -> _kfac.Factor:
-        columns = list(_kfac.patch_columns(inputs, geometry))
-        chunks.append(len(columns))
-        return _kfac.activation_factor(columns, samples=7, ones=1.0)
+        moments = _kfac.patch_moments(inputs, geometry)
+        return _kfac.activation_factor(moments, samples=7, ones=1.0)
 
-    chunks: list[int] = []
     whole = factor()
     monkeypatch.setattr(_kfac, "_CHUNK_NUMBERS", 2000)
     monkeypatch.setattr(_kfac, "_BLOCK_ROWS", 4)
     parts = factor()
-    assert chunks == [1, 4]
     torch.testing.assert_close(parts.matrix, whole.matrix)
     assert parts.log_scale == pytest.approx(whole.log_scale)
     assert torch.equal(whole.matrix, whole.matrix.T)
     assert whole.matrix.max() == 1.0
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 1), (2, 4)])
+def test_strips_and_windows_have_the_same_moments(kernel: tuple[int, int], dilation: int) -> None:
+    geometry = _kfac.ConvGeometry(kernel, (1, 2), (dilation, 1), (0, 0, 0, 0), "constant", 2)
+    inputs = batch(3, 4, 11, 7, dtype=torch.float64)
+    strips, windows = (
+        _kfac.activation_factor(of_chunk(inputs, geometry), samples=3, ones=1.0)
+        for of_chunk in (_kfac._strip_moments, _kfac._window_moments)
+    )
+    # The features are in another order.
+    torch.testing.assert_close(
+        torch.linalg.eigvalsh(strips.matrix), torch.linalg.eigvalsh(windows.matrix)
+    )
+    assert strips.log_scale == pytest.approx(windows.log_scale)
 
 
 def test_eigenvalues_below_rounding_are_set_to_the_floor() -> None:
@@ -279,12 +295,7 @@ def test_the_precision_follows_the_layer() -> None:
 def test_factors_do_not_overflow_at_any_scale(magnitude: float) -> None:
     data = batch(5, 3, dtype=torch.float64)
     scaled, unit = _kfac.in_units(data * magnitude, magnitude)
-    factor = _kfac.rescaled(_kfac.gradient_factor(_kfac.position_columns(scaled)), unit)
-    reference = _kfac.gradient_factor(_kfac.position_columns(data))
+    factor = _kfac.rescaled(_kfac.gradient_factor(_kfac.position_moments(scaled)), unit)
+    reference = _kfac.gradient_factor(_kfac.position_moments(data))
     torch.testing.assert_close(factor.matrix, reference.matrix)
     assert factor.log_scale - 2 * np.log(magnitude) == pytest.approx(reference.log_scale)
-
-
-def test_an_empty_batch_has_no_factor() -> None:
-    with pytest.raises(ValueError, match="at least one sample"):
-        _kfac.activation_factor([], samples=1, ones=None)
