@@ -167,7 +167,7 @@ def function_section(expression: Expression, *, heading: str = "The function fou
 
 _PROGRESS_TEXT = (
     "Each point is one training run with one activation function. The line is the best value so "
-    "far; dotted lines are the baselines, run in the shaded part of the search."
+    "far; dotted lines are the baselines, which were run where the figure is shaded."
 )
 
 
@@ -192,21 +192,15 @@ def _comparison_lead(rows: Sequence[ComparisonRow], value_name: str) -> str:
     places = {row.name: place for place, row in enumerate(rows, start=1)}
     found = next((row for row in rows if row.is_found), None)
     if found is None:
-        return f"On fresh seeds {rows[0].name} has the best {value_name}: {_spread(rows[0])}."
+        return f"On fresh seeds {rows[0].name} has the best {value_name}: {rows[0].summary}."
     others = [row for row in rows if not row.is_found]
-    lead = f"On fresh seeds the found function has {value_name} {_spread(found)}"
+    lead = f"On fresh seeds the found function has {value_name} {found.summary}"
     if not others:
         return f"{lead}."
     return (
         f"{lead}, place {places[found.name]} of {len(rows)}; the best other one, "
-        f"{others[0].name}, has {_spread(others[0])}."
+        f"{others[0].name}, has {others[0].summary}."
     )
-
-
-def _spread(row: ComparisonRow) -> str:
-    if math.isnan(row.deviation):
-        return number(row.mean)
-    return f"{number(row.mean)} ± {number(row.deviation)}"
 
 
 def _facts(record: StudyRecord, space: SearchSpace) -> dict[str, str]:
@@ -225,14 +219,13 @@ def _comparison_section(
     cells = [
         (
             row.name,
-            number(row.mean),
-            number(row.deviation),
+            row.summary,
             str(len(row.values)),
             str(row.n_failed),
         )
         for row in rows
     ]
-    columns = ("function", f"mean {value_name}", "standard deviation", "seeds", "failed seeds")
+    columns = ("function", f"{value_name}, mean ± standard deviation", "seeds", "failed seeds")
     return Section(
         heading="Comparison on fresh seeds",
         text=[

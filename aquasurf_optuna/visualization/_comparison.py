@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.visualization._names import display_name, escaped, number, wrapped
+from aquasurf_optuna.visualization._names import display_name, escaped, number, spread, wrapped
 from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,
@@ -44,6 +44,11 @@ class ComparisonRow(NamedTuple):
     mean: float
     deviation: float
     is_found: bool
+
+    @property
+    def summary(self) -> str:
+        """Mean and standard deviation as text."""
+        return spread(self.mean, self.deviation)
 
 
 class _ComparisonInfo(NamedTuple):
@@ -78,14 +83,13 @@ def plot_comparison(
     info = _get_comparison_info(results, found=found, direction=direction)
     if not info.rows:
         return empty_figure(_TITLE, "There are no results.")
-    figure = new_figure(_TITLE, height=150 + 44 * len(info.rows))
+    figure = new_figure(_TITLE, height=176 + 44 * len(info.rows))
     style_axes(figure, x=value_name, y="")
     ticks = [_tick(row) for row in info.rows]
     last = len(info.rows) - 0.5
     figure.update_yaxes(
         tickvals=list(range(len(info.rows))), ticktext=ticks, range=[last, -0.5], showgrid=False
     )
-    figure.update_layout(legend={"y": -72 / (44 * len(info.rows))})
     _add_points(figure, info, value_name)
     _add_means(figure, info)
     return figure
@@ -139,23 +143,30 @@ def _tick(row: ComparisonRow) -> str:
 
 
 def _add_points(figure: go.Figure, info: _ComparisonInfo, value_name: str) -> None:
-    points = [(at, row, value) for at, row in enumerate(info.rows) for value in row.values]
-    figure.add_scatter(
-        x=[value for _, _, value in points],
-        y=[at for at, _, _ in points],
-        mode="markers",
-        marker={
-            "color": [VERMILION if row.is_found else BLUE for _, row, _ in points],
-            "size": 9,
-            "opacity": 0.55,
-        },
-        name="one seed",
-        hovertext=[
-            f"<b>{escaped(row.name)}</b><br>{escaped(value_name)} {number(value)}"
-            for _, row, value in points
-        ],
-        hoverinfo="text",
-    )
+    for is_found, colour, label in (
+        (True, VERMILION, "found function, one seed"),
+        (False, BLUE, "one seed"),
+    ):
+        points = [
+            (at, row, value)
+            for at, row in enumerate(info.rows)
+            for value in row.values
+            if row.is_found == is_found
+        ]
+        if not points:
+            continue
+        figure.add_scatter(
+            x=[value for _, _, value in points],
+            y=[at for at, _, _ in points],
+            mode="markers",
+            marker={"color": colour, "size": 9, "opacity": 0.6},
+            name=label,
+            hovertext=[
+                f"<b>{escaped(row.name)}</b><br>{escaped(value_name)} {number(value)}"
+                for _, row, value in points
+            ],
+            hoverinfo="text",
+        )
 
 
 def _add_means(figure: go.Figure, info: _ComparisonInfo) -> None:
@@ -173,8 +184,7 @@ def _add_means(figure: go.Figure, info: _ComparisonInfo) -> None:
         },
         name="mean ± standard deviation",
         hovertext=[
-            f"<b>{escaped(row.name)}</b><br>{number(row.mean)} ± {number(row.deviation)}, "
-            f"{len(row.values)} seeds"
+            f"<b>{escaped(row.name)}</b><br>{row.summary}, {len(row.values)} seeds"
             for _, row in means
         ],
         hoverinfo="text",

@@ -26,7 +26,7 @@ from aquasurf_optuna.visualization._style import (
     style_axes,
 )
 
-_HEIGHT = 560
+_HEIGHT = 580
 # Sizes in pixels that the axes have in a window of usual width, for placing labels.
 _NOMINAL = (800.0, 420.0)
 
@@ -165,7 +165,6 @@ def _add(
     label: str,
     marker: dict[str, object],
     value_name: str,
-    **more: object,
 ) -> None:
     if not rows.size:
         return
@@ -178,7 +177,7 @@ def _add(
         name=label,
         hovertext=[_hover(info, int(row), value_name) for row in rows],
         hoverinfo="text",
-        **{"mode": "markers", **more},
+        mode="markers",
     )
 
 
@@ -188,27 +187,27 @@ def _add_baselines(
     names, rows = list(info.baselines), np.array(list(info.baselines.values()), dtype=np.intp)
     if not names:
         return
+    marker = {"symbol": "triangle-up", "size": 14, "line": {"color": INK, "width": 1.4}}
+    tried = np.isfinite(info.values[rows])
+    coloured, white = {**marker, **scale, "showscale": False}, {**marker, "color": "white"}
+    _add(figure, info, rows[tried], "baseline", coloured, value_name)
+    _add(figure, info, rows[~tried], "baseline without a value", white, value_name)
     low, high = info.coordinates.min(axis=0), info.coordinates.max(axis=0)
     pixels = (info.coordinates - low) / np.maximum(high - low, 1e-12) * _NOMINAL
     others = np.setdiff1d(np.concatenate([info.tried, info.failed]), rows)
-    marker = {"symbol": "triangle-up", "size": 14, "line": {"color": INK, "width": 1.4}}
-    tried = np.isfinite(info.values[rows])
-    for mask, colour, label in (
-        (tried, {**scale, "showscale": False}, "baseline"),
-        (~tried, {"color": "white"}, "baseline without a value"),
-    ):
-        if not mask.any():
-            continue
-        texts = [name for name, chosen in zip(names, mask, strict=True) if chosen]
-        places = label_places(pixels[rows[mask]], texts, obstacles=pixels[others])
-        more = {
-            "mode": "markers+text",
-            "text": [escaped(text) for text in texts],
-            "textposition": places,
-            "textfont": {"size": 12, "color": INK},
-            "cliponaxis": False,
-        }
-        _add(figure, info, rows[mask], label, {**marker, **colour}, value_name, **more)
+    places = label_places(pixels[rows], names, obstacles=pixels[others])
+    for name, row, place in zip(names, rows.tolist(), places, strict=True):
+        x, y = info.coordinates[row].tolist()
+        figure.add_annotation(
+            x=x,
+            y=y,
+            text=escaped(name),
+            showarrow=False,
+            font={"size": 12, "color": INK},
+            bgcolor="rgba(255, 255, 255, 0.75)",
+            borderpad=0,
+            **place,
+        )
 
 
 def _hover(info: _EmbeddingInfo, row: int, value_name: str) -> str:

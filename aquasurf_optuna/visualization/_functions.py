@@ -29,8 +29,9 @@ _TITLE = "Functions"
 _N_POINTS = 401
 _ROW_HEIGHT = 236
 # Outputs are shown within plus and minus this, about the range of the inputs, unless a function
-# spends most of its time elsewhere.
+# has fewer than this share of its outputs there.
 _OUTPUT_BOUND = 6.0
+_LEAST_SHOWN = 0.2
 
 
 class _Panel(NamedTuple):
@@ -91,8 +92,7 @@ def plot_functions(
     # The panels' titles stand where the figure's own title would.
     margin = {"l": 34, "r": 12, "t": 30 + 16 * (lines - 1), "b": 56 if legend else 26}
     figure.update_layout(title=None, margin=margin)
-    figure.update_layout(showlegend=legend, legend={"y": -30 / height, "yref": "container"})
-    figure.update_layout(legend={"y": 0.0, "yanchor": "bottom"})
+    figure.update_layout(showlegend=legend)
     figure.update_annotations(font={"size": 12}, yshift=4)
     for index, panel in enumerate(info.panels):
         _add_panel(figure, info, panel, row=index // columns + 1, column=index % columns + 1)
@@ -132,7 +132,7 @@ def _outputs(expression: Expression, inputs: NDArray[np.float64]) -> NDArray[np.
 
 def _title(expression: Expression, equal: str | None, value: float) -> str:
     title = wrapped(str(expression))
-    if equal is not None and equal != str(expression):
+    if equal is not None and equal != display_name(expression):
         title += f" = {equal}"
     return title if math.isnan(value) else f"{title}<br><b>{number(value)}</b>"
 
@@ -142,7 +142,7 @@ def _limits(outputs: NDArray[np.float64], reference: NDArray[np.float64]) -> tup
     finite = outputs[np.isfinite(outputs)]
     both = np.concatenate([finite, reference[np.isfinite(reference)], [0.0]])
     low, high = np.clip([both.min(), both.max()], -_OUTPUT_BOUND, _OUTPUT_BOUND)
-    if finite.size and np.mean((finite >= low) & (finite <= high)) < 0.5:
+    if finite.size and np.mean((finite >= low) & (finite <= high)) < _LEAST_SHOWN:
         low, high = np.quantile(finite, [0.1, 0.9])
     margin = 0.06 * max(high - low, 1e-6)
     return float(low - margin), float(high + margin)
@@ -167,7 +167,7 @@ def _add_panel(
         x=inputs,
         y=info.reference.astype(np.float32),
         mode="lines",
-        line={"color": GREY, "width": 1.5, "dash": "dash"},
+        line={"color": GREY, "width": 1.5, "dash": "dash", "simplify": False},
         name=info.reference_name,
         legendgroup="reference",
         showlegend=first,
@@ -179,7 +179,7 @@ def _add_panel(
         x=inputs,
         y=panel.outputs.astype(np.float32),
         mode="lines",
-        line={"color": BLUE, "width": 2.5},
+        line={"color": BLUE, "width": 2.5, "simplify": False},
         name="function",
         legendgroup="function",
         showlegend=first,

@@ -12,18 +12,11 @@ _CHARACTER_WIDTH = 6.6
 _LINE_HEIGHT = 14.0
 _OFFSET = 8.0
 
-# Plotly's names of the places around a point, each with the shift of the label's middle in units of
-# (half the label's width + offset, half its height + offset); up is positive.
-_PLACES: dict[str, tuple[float, float]] = {
-    "top center": (0, 1),
-    "bottom center": (0, -1),
-    "middle right": (1, 0),
-    "middle left": (-1, 0),
-    "top right": (1, 1),
-    "top left": (-1, 1),
-    "bottom right": (1, -1),
-    "bottom left": (-1, -1),
-}
+# Where a label may stand around its point, as the shift of its middle in units of (half its width +
+# offset, half its height + offset); up is positive. The first is taken where several are free.
+_PLACES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
+_X_ANCHORS = {-1: "right", 0: "center", 1: "left"}
+_Y_ANCHORS = {-1: "top", 0: "middle", 1: "bottom"}
 
 
 def spread_apart(positions: ArrayLike, *, gap: float, high: float) -> NDArray[np.float64]:
@@ -52,7 +45,7 @@ def spread_apart(positions: ArrayLike, *, gap: float, high: float) -> NDArray[np
 
 def label_places(
     points: np.ndarray, texts: Sequence[str], *, obstacles: np.ndarray | None = None
-) -> list[str]:
+) -> list[dict[str, object]]:
     """Choose for each point on which side its label stands, greedily.
 
     Args:
@@ -61,23 +54,32 @@ def label_places(
         obstacles: `(m, 2)`, other points that labels had better leave free.
 
     Returns:
-        Plotly's names of the places, `"top center"` and so on.
+        Anchors and shifts as a Plotly annotation takes them.
     """
     blocked = points if obstacles is None else np.vstack([points, obstacles])
     boxes: list[tuple[float, float, float, float]] = []
     chosen = []
     for point, text in zip(points, texts, strict=True):
         size = (_CHARACTER_WIDTH * len(text), _LINE_HEIGHT)
-        options = {place: _box(point, size, shift) for place, shift in _PLACES.items()}
+        options = {place: _box(point, size, place) for place in _PLACES}
         costs = {place: _cost(box, boxes, blocked) for place, box in options.items()}
         best = min(costs, key=lambda place: costs[place])
-        chosen.append(best)
+        chosen.append(_anchored(*best))
         boxes.append(options[best])
     return chosen
 
 
+def _anchored(x: int, y: int) -> dict[str, object]:
+    return {
+        "xanchor": _X_ANCHORS[x],
+        "yanchor": _Y_ANCHORS[y],
+        "xshift": _OFFSET * x,
+        "yshift": _OFFSET * y,
+    }
+
+
 def _box(
-    point: np.ndarray, size: tuple[float, float], shift: tuple[float, float]
+    point: np.ndarray, size: tuple[float, float], shift: tuple[int, int]
 ) -> tuple[float, float, float, float]:
     half_width, half_height = size[0] / 2, size[1] / 2
     x = float(point[0]) + shift[0] * (half_width + _OFFSET)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -83,6 +84,15 @@ def number(value: float) -> str:
     return f"{value:.3e}"
 
 
+def spread(mean: float, deviation: float) -> str:
+    """Write a mean and its standard deviation (NaN for none) to the same decimal place."""
+    if not (math.isfinite(mean) and math.isfinite(deviation)):
+        return number(mean)
+    text = number(mean)
+    decimals = len(text.partition(".")[2])
+    return f"{text} ± {number(deviation) if 'e' in text else f'{deviation:.{decimals}f}'}"
+
+
 def escaped(text: object) -> str:
     """Make text safe for HTML and for the text of a Plotly figure."""
     return html.escape(str(text), quote=True)
@@ -95,7 +105,8 @@ def wrapped(text: str, width: int = 26) -> str:
         text: Any text.
         width: A line grows up to this many characters where a break is possible.
     """
-    pieces = text.replace(",", ",\0").replace("(", "(\0").split("\0")
+    # Not before the bare input: "x)" on a line of its own helps nobody.
+    pieces = re.split(r"(?<=,)|(?<=\()(?!x)", text)
     lines = [""]
     for piece in pieces:
         if lines[-1] and len(lines[-1]) + len(piece) > width:

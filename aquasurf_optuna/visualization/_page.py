@@ -21,6 +21,15 @@ _POLICY = (
     "img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
 
+# Buttons are listed one by one: among Plotly's own choice is one that uploads the figure's data.
+_CONFIG = {
+    "responsive": True,
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
+}
+
 _CSS = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -44,10 +53,12 @@ dd { margin: 0; overflow-wrap: anywhere; }
 .grid { display: grid; gap: 6px 14px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 280px), 1fr)); }
 .grid > *, .one { min-width: 0; }
-.table { overflow: auto; max-height: 560px; border: 1px solid #e5e9ef; border-radius: 6px; }
+.table { margin-top: 10px; overflow: auto; max-height: 560px;
+  border: 1px solid #e5e9ef; border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
 th { position: sticky; top: 0; background: #eef1f5; text-align: left; white-space: nowrap; }
+td code { white-space: nowrap; }
 th, td { padding: 5px 12px; border-bottom: 1px solid #eef1f5; }
 footer { color: #5b6470; font-size: .85rem; margin-top: 18px; }
 @media (max-width: 560px) {
@@ -126,8 +137,8 @@ def _section(section: Section, index: int) -> str:
     for heading, code in section.code.items():
         parts.append(f"<h3>{escaped(heading)}</h3><pre>{escaped(code)}</pre>")
     figures = [
-        f"<div>{_figure(figure, f'figure-{index}-{place}')}</div>"
-        for place, figure in enumerate(section.figures)
+        f"<div>{_figure(each, f'figure-{index}-{place}', tools=len(section.figures) == 1)}</div>"
+        for place, each in enumerate(section.figures)
     ]
     if figures:
         kind = "one" if len(figures) == 1 else "grid"
@@ -137,14 +148,16 @@ def _section(section: Section, index: int) -> str:
     return f"<section>{''.join(parts)}</section>"
 
 
-def _figure(figure: go.Figure, identifier: str) -> str:
+def _figure(figure: go.Figure, identifier: str, *, tools: bool) -> str:
     shown = go.Figure(figure)
+    # In a small figure the row of tools would cover the titles.
+    config = {**_CONFIG, "displayModeBar": "hover" if tools else False}
     if shown.layout.title.text is not None:
         # The section's heading says it already.
-        shown.update_layout(title=None, margin={"t": 16})
+        shown.update_layout(title=None, margin={"t": 34})
     text: str = plotly.io.to_html(
         shown,
-        config={"responsive": True, "displaylogo": False},
+        config=config,
         include_plotlyjs=False,
         full_html=False,
         div_id=identifier,

@@ -26,7 +26,7 @@ from aquasurf_optuna.visualization._style import (
 )
 from aquasurf_optuna.visualization._trials import Baselines, TrialRecord, read_study
 
-_HEIGHT = 480
+_HEIGHT = 500
 _PLOT_HEIGHT = 344
 _LABEL_GAP = 15.0
 _SYMBOLS = {"pruned": "x-thin-open", "failed": "cross-thin-open", "not finite": "asterisk-open"}
@@ -86,6 +86,8 @@ def plot_search_progress(
     figure = new_figure("Search progress", height=_HEIGHT, right=128)
     style_axes(figure, x="trial", y=value_name)
     figure.update_yaxes(range=[bottom, top])
+    if info.trials[-1].number < 10:
+        figure.update_xaxes(dtick=1)
     for first, last in info.baseline_spans:
         figure.add_vrect(
             x0=first - 0.5, x1=last + 0.5, fillcolor=ORANGE, opacity=0.08, line_width=0

@@ -52,9 +52,15 @@ def new_figure(title: str, *, height: int = 460, right: int = 20) -> go.Figure:
             template="plotly_white",
             font={"family": FONT, "size": 13, "color": INK},
             height=height,
-            margin={"l": 64, "r": right, "t": 52, "b": 84},
+            margin={"l": 64, "r": right, "t": 52, "b": 104},
             # Under the axes, where it can hide no point, however narrow the window is.
-            legend={"orientation": "h", "x": 0.0, "y": -0.2, "yanchor": "top"},
+            legend={
+                "orientation": "h",
+                "x": 0.0,
+                "y": 0.0,
+                "yref": "container",
+                "yanchor": "bottom",
+            },
             hoverlabel={"align": "left", "bgcolor": "white", "font": {"family": FONT}},
         )
     )
