@@ -241,7 +241,7 @@ class UmapKnnSurrogate(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
                 f"random_state of {owner} must be an integer from 0 to 2**32 - 1, "
                 f"but got {self.random_state!r}"
             )
-        if self.regressor is not None and not is_regressor(self.regressor):
+        if self.regressor is not None and not _is_regressor(self.regressor):
             raise SurrogateError(
                 f"regressor of {owner} must be a scikit-learn regressor or None, "
                 f"but got {self.regressor!r}"
@@ -276,6 +276,10 @@ def _relative_distances(new: Floats, known: Floats, name: str) -> Floats:
     metric = (_FISHER_GRAPH if name == "fisher" else _OUTPUT_GRAPH).metric
     distances: Floats = pairwise_distances(new, known, metric=metric)
     return distances / max(float(np.median(distances)), np.finfo(np.float64).tiny)
+
+
+def _is_regressor(value: object) -> bool:
+    return isinstance(value, BaseEstimator) and is_regressor(value)
 
 
 def _is_integer(value: object) -> bool:
