@@ -16,7 +16,7 @@ import optuna
 import torch
 from optuna.exceptions import OptunaError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -58,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM, description="Find the activation function that fits your network."
     )
-    version = importlib.metadata.version("aquasurf")
-    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {version}")
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     show = commands.add_parser("show", help="describe one function")
@@ -85,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("aquasurf")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source tree that is not installed"
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -143,16 +149,21 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _stored_study(storage: str, name: str) -> optuna.Study:
-    url = make_url(storage)
-    shown = url.render_as_string(hide_password=True)
-    file = url.database
-    # Optuna would make the file, and a mistyped name would leave an empty database behind.
-    if url.get_backend_name() == "sqlite" and (not file or not Path(file).is_file()):
-        raise AquaSurfError(
-            f"there is no database {shown!r}; give the URL that the study was run with"
-        )
     try:
-        return optuna.load_study(study_name=name, storage=storage)
+        url = make_url(storage)
+    except ArgumentError as error:
+        raise AquaSurfError(
+            f"--storage must be a URL such as sqlite:///study.db, got {storage!r}"
+        ) from error
+    shown = url.render_as_string(hide_password=True)
+    file = url.database or ""
+    # The driver would make the file: a mistyped name would leave an empty database behind.
+    if url.get_backend_name() == "sqlite" and not file.startswith("file:"):
+        _check_file(file, shown)
+    try:
+        # Nor is a database that holds something else to be filled with Optuna's tables.
+        records = optuna.storages.RDBStorage(storage, skip_table_creation=True)
+        return optuna.load_study(study_name=name, storage=records)
     except KeyError as error:
         known = optuna.get_all_study_names(storage)
         named = ", ".join(map(repr, known[:_N_STUDIES_NAMED])) or "none"
@@ -160,6 +171,17 @@ def _stored_study(storage: str, name: str) -> optuna.Study:
         raise AquaSurfError(
             f"there is no study {name!r} in {shown!r}; its studies are: {named}{more}"
         ) from error
+    except (ImportError, RuntimeError, OptunaError, SQLAlchemyError) as error:
+        # No driver, or written by another version of Optuna, or no storage of Optuna's at all.
+        reason = str(error.__cause__ or error).strip()
+        raise AquaSurfError(f"cannot read a study from {shown!r}: {reason}") from error
+
+
+def _check_file(file: str, shown: str) -> None:
+    if not file or not Path(file).is_file():
+        raise AquaSurfError(
+            f"there is no database {shown!r}; give the URL with which the study was run"
+        )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ same form.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import uuid
@@ -69,8 +70,10 @@ def write_report(
     Raises:
         OSError: If the file cannot be written.
     """
-    text = page(title=title, lead=lead, facts={} if facts is None else facts, sections=sections)
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a report is a file, but this is a folder", str(path))
+    text = page(title=title, lead=lead, facts={} if facts is None else facts, sections=sections)
     target.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, since a move between file systems is not atomic.
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")

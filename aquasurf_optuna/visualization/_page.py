@@ -26,7 +26,6 @@ _CONFIG = {
     "responsive": True,
     "displaylogo": False,
     "showSendToCloud": False,
-    "plotlyServerURL": "",
     "modeBarButtons": [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]],
 }
 

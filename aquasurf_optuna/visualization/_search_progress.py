@@ -141,17 +141,18 @@ def _limits(
     sign = 1.0 if direction == "maximize" else -1.0
     best, usual = np.max(sign * values), np.quantile(sign * values, 0.25)
     # Ten times as far from the best as a weak trial: no accuracy, but many a diverged loss.
-    shown = values[sign * values >= best - 10.0 * (best - usual)]
-    marks = np.concatenate([shown, np.asarray(lines, dtype=np.float64)])
+    marks = np.concatenate([values, np.asarray(lines, dtype=np.float64)])
     marks = marks[np.isfinite(marks)]
-    low, high = float(marks.min()), float(marks.max())
+    shown = marks[sign * marks >= best - 10.0 * (best - usual)]
+    low, high = float(shown.min()), float(shown.max())
     margin = 0.05 * max(abs(low), 1e-3) if low == high else 0.0
     return low - margin, high + margin
 
 
 def _add_baselines(figure: go.Figure, info: _SearchProgressInfo, bottom: float, top: float) -> None:
     """Draw a line for each baseline, its label in the right margin, the best one in colour."""
-    names = list(info.baseline_values)
+    # A baseline that diverged has no place on the axis; its trials are marked as being beyond it.
+    names = [name for name, value in info.baseline_values.items() if bottom <= value <= top]
     if not names:
         return
     values = np.array([info.baseline_values[name] for name in names])

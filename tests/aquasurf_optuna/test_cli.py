@@ -1,0 +1,175 @@
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from aquasurf_optuna.cli import main
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features.outputs import output_features
+from tests.aquasurf_optuna.studies import FOUND, SPACE, Page, study_of
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('storage') / 'study.db'}"
+    study = optuna.create_study(storage=url, study_name="digits", direction="maximize")
+    study.add_trials(study_of().get_trials())
+    study.optimize(lambda trial: float(SPACE.suggest(trial, "head").depth), n_trials=1)
+    return url
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail, and return its one line on standard error."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    [line] = captured.err.splitlines()
+    assert line.startswith("aquasurf: error: ")
+    return line.removeprefix("aquasurf: error: ")
+
+
+def shown(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+) +(\S.*)$", text.split("\n\n")[0], flags=re.MULTILINE))
+
+
+def test_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", " max( relu(x), tanh(x) )"]) == 0
+    out = capsys.readouterr().out
+    facts = shown(out)
+    outputs = output_features([Expression.parse("max(relu(x),tanh(x))")])
+    assert facts["function"] == "max(relu(x),tanh(x))"
+    assert facts["LaTeX"] == Expression.parse("max(relu(x),tanh(x))").latex()
+    assert facts["depth"] == "2"
+    assert facts["operators"] == "3 (max, relu, tanh)"
+    assert float(facts["mean"].split()[0]) == pytest.approx(outputs.mean(), rel=1e-5)
+    assert float(facts["variance"]) == pytest.approx(outputs.var(), rel=1e-5)
+    assert facts["remarks"] == "finite, not constant"
+    table = np.loadtxt(out.split("\n\n")[1].splitlines()[1:])
+    assert table.shape == (11, 2)
+    np.testing.assert_allclose(table[:, 1], np.maximum(table[:, 0], 0))
+
+
+@pytest.mark.parametrize(
+    ("expression", "remarks"),
+    [
+        ("one(x)", "constant"),
+        ("zero(x)", "constant"),
+        ("div(one(x),zero(x))", "1000 of 1000 outputs are not finite"),
+        ("x", "finite, not constant"),
+    ],
+)
+def test_show_tells_what_is_amiss(
+    capsys: pytest.CaptureFixture[str], expression: str, remarks: str
+) -> None:
+    assert main(["show", expression]) == 0
+    assert shown(capsys.readouterr().out)["remarks"] == remarks
+
+
+def test_show_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "f.html"
+    assert main(["show", FOUND, "--html", str(path)]) == 0
+    assert f"wrote {path}" in capsys.readouterr().out
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.loads() == []
+    assert FOUND in page.text()
+
+
+def test_show_refuses_a_bad_expression(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown operator 'rule' at position 0" in failure(capsys, "show", "rule(x)")
+
+
+def test_report(capsys: pytest.CaptureFixture[str], tmp_path: Path, storage: str) -> None:
+    path = tmp_path / "r.html"
+    words = ["report", "--storage", storage, "--study", "digits", "--output", str(path)]
+    assert main([*words, "--value-name", "accuracy"]) == 0
+    assert capsys.readouterr().out == f"wrote {path}\n"
+    text = Page(path.read_text(encoding="utf-8")).text()
+    assert f"The best function is {FOUND}, with accuracy 0.8000" in text
+    assert main([*words, "--name", "head", "--schema", "binary(unary(x),unary(x))"]) == 0
+
+
+def test_report_names_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, storage: str
+) -> None:
+    output = ["--output", str(tmp_path / "r.html")]
+    own = ["report", "--storage", storage, *output, "--study"]
+    assert "there is no study 'x'" in failure(capsys, *own, "x")
+    assert "its studies are: 'digits'" in failure(capsys, *own, "x")
+    assert "no trial has an activation named 'x'" in failure(capsys, *own, "digits", "--name", "x")
+    assert "has only ['activation.0']" in failure(capsys, *own, "digits", "--schema", "unary(x)")
+    assert "not a schema" in failure(capsys, *own, "digits", "--schema", "relu(")
+    folder = failure(
+        capsys, "report", "--storage", storage, "--study", "digits", "--output", str(tmp_path)
+    )
+    assert "this is a folder" in folder
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistyped_storage_leaves_no_database_behind(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for url in (f"sqlite:///{tmp_path / 'no.db'}", "sqlite://"):
+        words = ("report", "--storage", url, "--study", "s")
+        assert f"there is no database {url!r}" in failure(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_storage_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    foreign = tmp_path / "other.db"
+    foreign.write_bytes(b"")
+    for content in (b"", b"this is no database at all, but a text"):
+        foreign.write_bytes(content)
+        words = ("report", "--storage", f"sqlite:///{foreign}", "--study", "s")
+        assert "cannot read a study from 'sqlite:///" in failure(capsys, *words)
+        assert foreign.read_bytes() == content
+    words = ("report", "--storage", "study.db", "--study", "s")
+    assert "must be a URL such as sqlite:///study.db, got 'study.db'" in failure(capsys, *words)
+
+
+def test_passwords_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    # No such driver exists, so nothing is asked over a network.
+    url = "postgresql+nosuchdriver://user:secret@localhost/x"
+    line = failure(capsys, "report", "--storage", url, "--study", "s")
+    assert "user:***@localhost" in line
+    assert "secret" not in line
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.2.3 of {name}")
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == "aquasurf 1.2.3 of aquasurf\n"
+
+
+def test_the_version_of_a_source_tree(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert "not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["show"], ["dance"], ["report", "--study", "s"]])
+def test_a_command_line_that_cannot_be_read(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="^2$"):
+        main(words)
+    assert "usage: aquasurf" in capsys.readouterr().err
+
+
+def test_the_module_is_a_program() -> None:
+    command = [sys.executable, "-m", "aquasurf_optuna.cli", "show", "rule(x)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("aquasurf: error: unknown operator 'rule'")
+    assert "Traceback" not in done.stderr

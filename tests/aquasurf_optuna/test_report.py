@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import optuna
+import plotly.graph_objects as go
+import pytest
+from numpy.typing import ArrayLike
+from optuna.trial import TrialState
+from plotly.offline import get_plotlyjs
+
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.exceptions import AquaSurfError, SamplerError, SpaceError
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.report import Section, Table, study_report, write_report
+from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.space import SearchSpace
+from tests.aquasurf_optuna.studies import FOUND, OTHER, RELU, SPACE, TANH, Page, study_of
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>&"
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def own_part(page: Page) -> str:
+    """The page without the library that it carries."""
+    assert page.source.count(get_plotlyjs()) == 1
+    return page.source.replace(get_plotlyjs(), "")
+
+
+def figures(page: Page) -> int:
+    return own_part(page).count("Plotly.newPlot(")
+
+
+class Line:
+    """A surrogate that is done at once: functions on a line, by their mean output."""
+
+    features = "outputs"
+
+    def embed(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Line:
+        values = np.asarray(outputs, dtype=np.float64).mean(axis=1)
+        self.embedding_ = np.stack([values, np.zeros_like(values)], axis=1)
+        return self
+
+    def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Line:
+        old = self.embedding_
+        self.embedding_ = np.vstack([old, self.embed(outputs).embedding_])
+        return self
+
+    def fit(self, rows: ArrayLike, values: ArrayLike) -> Line:
+        return self
+
+    def predict(self, rows: ArrayLike) -> np.ndarray:
+        return np.asarray(self.embedding_[np.asarray(rows), 0])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    comparison = {FOUND: [0.79, 0.81], "relu(x)": [0.6, 0.62], "tanh(x)": [0.7, math.nan]}
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    written = study_report(
+        path, study_of(name="digits"), SPACE, value_name="accuracy", comparison=comparison
+    )
+    assert written == path
+    return read(path)
+
+
+def test_the_report_needs_nothing_else(page: Page) -> None:
+    assert page.loads() == []
+    assert not {"link", "iframe", "object", "embed", "img"} & {tag for tag, _ in page.tags}
+    [policy] = [a["content"] for _, a in page.tags if "http-equiv" in a]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    assert "://" not in own_part(page)
+
+
+def test_the_pages_reader_notices_what_a_page_loads() -> None:
+    assert Page('<script src="https://a.b/c.js"></script><link href="x">').loads() == [
+        "https://a.b/c.js",
+        "x",
+    ]
+
+
+def test_no_button_uploads_data(page: Page) -> None:
+    configurations = re.findall(r'\{"responsive".*?\}\s*\)', own_part(page))
+    assert len(configurations) == 2 + 4
+    for text in configurations:
+        settings = json.loads(text[: text.rindex("}") + 1])
+        assert settings["showSendToCloud"] is False
+        assert settings["modeBarButtons"] == [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]]
+
+
+def test_what_the_report_says(page: Page) -> None:
+    text = page.text()
+    assert "Activation function search: digits" in text
+    assert f"The best function is {FOUND}, with accuracy 0.8000; the best baseline, Tanh" in text
+    assert (
+        "On fresh seeds the found function has test accuracy 0.8000 ± 0.0141, place 1 of 3; the "
+        "best other one, Tanh, has 0.7000."
+    ) in text
+    assert "7 (4 complete, 1 pruned, 1 not finite, 1 failed)" in text
+    assert f'activation = Activation("{FOUND}")' in text
+    assert Expression.parse(FOUND).latex() in text
+    headings = [
+        "The function found",
+        "Comparison on fresh seeds",
+        "Search progress",
+        "The best functions",
+        "All trials",
+    ]
+    places = [text.index(heading) for heading in headings]
+    assert places == sorted(places)
+    assert figures(page) == 2 + 4
+
+
+def test_the_snippet_of_the_report_runs(page: Page) -> None:
+    start = page.text().index("from aquasurf_optuna import")
+    snippet = page.text()[start:].split("\n\n\n")[0].split("Comparison")[0]
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    assert str(getattr(names["activation"], "expression", None)) == FOUND
+
+
+def test_the_table_of_trials(tmp_path: Path) -> None:
+    path = study_report(tmp_path / "r.html", study_of(direction="minimize"), SPACE)
+    body = read(path).source.split("<tbody>")[-1].split("</tbody>")[0]
+    rows = [
+        [re.sub("<.*?>", "", cell) for cell in re.findall("<td>(.*?)</td>", row)]
+        for row in re.findall("<tr>(.*?)</tr>", body)
+    ]
+    assert rows == [
+        ["1", RELU, "ReLU", "0.6000", "complete", "0"],
+        ["2", OTHER, "", "0.6500", "complete", "3"],
+        ["3", TANH, "Tanh", "0.7000", "complete", "1"],
+        ["4", FOUND, "", "0.8000", "complete", "4"],
+        ["-", OTHER, "", "-", "pruned", "2"],
+        ["-", "sub(elu(x),cosh(x))", "", "-", "not finite", "5"],
+        ["-", "unknown", "", "-", "failed", "6"],
+    ]
+
+
+def test_a_search_that_found_nothing_better_says_so(tmp_path: Path) -> None:
+    path = study_report(tmp_path / "r.html", study_of(direction="minimize"), SPACE)
+    assert "it equals ReLU, so no function better than the baselines yet" in read(path).text()
+
+
+@pytest.mark.parametrize(
+    ("comparison", "sentence"),
+    [
+        (
+            {FOUND: [0.5], "relu(x)": [0.6]},
+            "0.5000, place 2 of 2; the best other one, ReLU, has 0.6",
+        ),
+        ({"relu(x)": [0.6]}, "On fresh seeds ReLU has the best test accuracy: 0.6000."),
+        ({FOUND: [0.5, 0.7]}, "the found function has test accuracy 0.6000 ± 0.1414."),
+    ],
+)
+def test_the_comparison_is_told_whichever_wins(
+    tmp_path: Path, comparison: dict[str, list[float]], sentence: str
+) -> None:
+    path = study_report(tmp_path / "r.html", study_of(), SPACE, comparison=comparison)
+    assert sentence in read(path).text()
+
+
+def test_hostile_texts_stay_text(tmp_path: Path) -> None:
+    path = study_report(
+        tmp_path / "r.html",
+        study_of(name=HOSTILE),
+        SPACE,
+        value_name=HOSTILE,
+        comparison={FOUND: [0.5]},
+        comparison_name=HOSTILE,
+    )
+    page = read(path)
+    assert HOSTILE in page.text()
+    assert HOSTILE not in page.source
+    assert page.source.count("<script") == read_plain(tmp_path).source.count("<script")
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert page.loads() == []
+
+
+def read_plain(folder: Path) -> Page:
+    return read(study_report(folder / "p.html", study_of(), SPACE, comparison={FOUND: [0.5]}))
+
+
+def test_hostile_texts_in_a_section_stay_text(tmp_path: Path) -> None:
+    section = Section(
+        heading=HOSTILE,
+        text=[HOSTILE],
+        code={HOSTILE: HOSTILE},
+        figures=[go.Figure(layout={"title": HOSTILE})],
+        table=Table(columns=[HOSTILE], rows=[[HOSTILE]], code=frozenset({HOSTILE})),
+    )
+    path = write_report(
+        tmp_path / "r.html",
+        title=HOSTILE,
+        lead=[HOSTILE],
+        facts={HOSTILE: HOSTILE},
+        sections=[section],
+    )
+    page = read(path)
+    assert HOSTILE not in page.source
+    assert page.text().count(HOSTILE) == 11
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+
+
+def test_a_report_without_figures_is_small(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "r.html", title="A title")
+    assert path.stat().st_size < 10_000
+
+
+def test_a_ragged_table_is_refused(tmp_path: Path) -> None:
+    table = Table(columns=["a", "b"], rows=[["1"]])
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        write_report(tmp_path / "r.html", title="t", sections=[Section(heading="h", table=table)])
+
+
+def test_the_figure_that_is_passed_in_stays_as_it_is(tmp_path: Path) -> None:
+    figure = go.Figure(layout={"title": "kept", "margin": {"t": 99}})
+    before = figure.to_dict()
+    write_report(tmp_path / "r.html", title="t", sections=[Section(heading="h", figures=[figure])])
+    assert figure.to_dict() == before
+
+
+def test_folders_are_made_and_an_old_report_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "r.html"
+    write_report(path, title="first")
+    write_report(str(path), title="second")
+    assert "<title>second</title>" in path.read_text()
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("method", ["write_text", "replace"])
+def test_a_failure_leaves_the_old_report_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path = write_report(tmp_path / "r.html", title="old")
+
+    def half_written(self: Path, *arguments: object, **options: object) -> None:
+        if method == "write_text":
+            self.write_bytes(b"<!DOCTYPE html><ti")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, method, half_written)
+    with pytest.raises(OSError, match="no space left"):
+        write_report(path, title="new")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == [path]
+    assert "<title>old</title>" in path.read_text()
+
+
+def test_a_folder_is_no_place_for_a_report(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="a report is a file, but this is a folder"):
+        write_report(tmp_path, title="t")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rows", [[], [(RELU, TrialState.FAIL)]])
+def test_a_study_without_results(tmp_path: Path, rows: list[tuple[str, TrialState]]) -> None:
+    path = study_report(tmp_path / "r.html", study_of(rows), SPACE, comparison={"relu(x)": [0.5]})
+    text = read(path).text()
+    assert "No trial is complete yet." in text
+    assert "All trials" in text
+    assert "The best functions" not in text
+    assert "The function found" not in text
+
+
+def test_equal_functions_are_drawn_once(tmp_path: Path) -> None:
+    rows = [(RELU, 0.6), ("add(relu(x),zero(x))", 0.61), (FOUND, 0.7)]
+    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 1 + 2
+
+
+def test_a_report_draws_no_more_than_nine_functions(tmp_path: Path) -> None:
+    unary = (
+        "tanh",
+        "erf",
+        "elu",
+        "swish",
+        "cosh",
+        "exp",
+        "softplus",
+        "softsign",
+        "selu",
+        "sigmoid",
+    )
+    rows = [(f"add({name}(x),zero(x))", 0.5) for name in unary]
+    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 1 + 9
+
+
+def test_the_embedding_of_a_sampler(tmp_path: Path) -> None:
+    space = SearchSpace("binary(unary(x),unary(x))", unary=("relu", "tanh", "one"))
+    catalogue = Catalogue.of(space)
+    sampler = AquaSurfSampler(
+        space, catalogue=catalogue, surrogate=Line(), pool_size=20, seed=0, baselines=["relu(x)"]
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def objective(trial: optuna.Trial) -> float:
+        expression = space.suggest(trial, "activation")
+        if trial.number == 2:
+            raise optuna.TrialPruned
+        return float(np.tanh(catalogue.class_of(expression)))
+
+    study.optimize(objective, n_trials=5)
+    path = study_report(tmp_path / "r.html", study, space, sampler=sampler)
+    page = read(path)
+    assert "Where the candidates are" in page.text()
+    own = own_part(page)
+    assert '"failed or pruned"' in own
+    assert '"tried"' in own
+    with pytest.raises(SamplerError, match="name must be one of the activations"):
+        study_report(tmp_path / "s.html", study_of([]), SPACE, name="other", sampler=sampler)
+    assert not (tmp_path / "s.html").exists()
+
+
+def test_errors_come_before_anything_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.html"
+    with pytest.raises(SpaceError, match="no trial has an activation named 'other'"):
+        study_report(path, study_of(), SPACE, name="other")
+    with pytest.raises(AquaSurfError, match="has 2 objectives"):
+        study_report(path, optuna.create_study(directions=["minimize", "minimize"]), SPACE)
+    assert list(tmp_path.iterdir()) == []
