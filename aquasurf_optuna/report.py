@@ -181,7 +181,7 @@ def _search_lead(record: StudyRecord, value_name: str) -> str:
     best, expression = ranked[0]
     lead = f"The best function is {expression}, with {value_name} {number(best.value)}"
     if best.baseline is not None:
-        return f"{lead}: it equals {best.baseline}, so no function better than the baselines yet."
+        return f"{lead}: it equals {best.baseline}, so nothing better than the baselines yet."
     values = record.baseline_values
     if not values:
         return f"{lead}."
@@ -271,8 +271,8 @@ def _embedding_section(
     return Section(
         heading="Where the candidates are",
         text=[
-            "The surrogate puts functions that look alike, or with which the network has a similar "
-            "Fisher spectrum, close to each other. It has not seen the values when it does."
+            "The surrogate puts functions with similar features close to each other: their outputs, "
+            "and their Fisher spectra where the search computes them. It does so without the values."
         ],
         figures=[figure],
     )
@@ -302,14 +302,14 @@ def _trials_section(record: StudyRecord, value_name: str) -> Section:
         (
             str(rank) if trial in ranked else "-",
             "unknown" if trial.expression is None else str(trial.expression),
-            trial.baseline or "",
             number(trial.value),
+            trial.baseline or "",
             trial.state,
             str(trial.number),
         )
         for rank, trial in enumerate([*ranked, *rest], start=1)
     ]
-    columns = ("rank", "function", "known as", value_name, "state", "trial")
+    columns = ("rank", "function", value_name, "known as", "state", "trial")
     return Section(
         heading="All trials",
         table=Table(columns=columns, rows=rows, code=frozenset({"function"})),

@@ -136,19 +136,19 @@ def test_the_table_of_trials(tmp_path: Path) -> None:
         for row in re.findall("<tr>(.*?)</tr>", body)
     ]
     assert rows == [
-        ["1", RELU, "ReLU", "0.6000", "complete", "0"],
-        ["2", OTHER, "", "0.6500", "complete", "3"],
-        ["3", TANH, "Tanh", "0.7000", "complete", "1"],
-        ["4", FOUND, "", "0.8000", "complete", "4"],
-        ["-", OTHER, "", "-", "pruned", "2"],
-        ["-", "sub(elu(x),cosh(x))", "", "-", "not finite", "5"],
-        ["-", "unknown", "", "-", "failed", "6"],
+        ["1", RELU, "0.6000", "ReLU", "complete", "0"],
+        ["2", OTHER, "0.6500", "", "complete", "3"],
+        ["3", TANH, "0.7000", "Tanh", "complete", "1"],
+        ["4", FOUND, "0.8000", "", "complete", "4"],
+        ["-", OTHER, "-", "", "pruned", "2"],
+        ["-", "sub(elu(x),cosh(x))", "-", "", "not finite", "5"],
+        ["-", "unknown", "-", "", "failed", "6"],
     ]
 
 
 def test_a_search_that_found_nothing_better_says_so(tmp_path: Path) -> None:
     path = study_report(tmp_path / "r.html", study_of(direction="minimize"), SPACE)
-    assert "it equals ReLU, so no function better than the baselines yet" in read(path).text()
+    assert "it equals ReLU, so nothing better than the baselines yet" in read(path).text()
 
 
 @pytest.mark.parametrize(
