@@ -271,8 +271,8 @@ def _embedding_section(
     return Section(
         heading="Where the candidates are",
         text=[
-            "The surrogate puts functions with similar features close to each other: their outputs, "
-            "and their Fisher spectra where the search computes them. It does so without the values."
+            "The surrogate puts functions with similar features close to each other: outputs, and "
+            "Fisher spectra where the search computes them. It does so without the values."
         ],
         figures=[figure],
     )
