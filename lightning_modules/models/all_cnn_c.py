@@ -99,7 +99,7 @@ class AllCnnC(nn.Sequential):
     # nn.Sequential would call this class's constructor with the chosen layers.
     def __getitem__(self, index: slice | int) -> Any:
         """Return one layer, or a plain `nn.Sequential` of a slice of them."""
-        chosen = list(self.named_children())[index]
+        chosen = list(self._modules.items())[index]
         return nn.Sequential(OrderedDict(chosen)) if isinstance(chosen, list) else chosen[1]
 
 
