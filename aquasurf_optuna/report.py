@@ -16,6 +16,7 @@ from pathlib import Path
 import optuna
 import plotly.graph_objects as go
 
+from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
@@ -94,6 +95,7 @@ def study_report(
     baselines: Baselines = BASELINES,
     value_name: str = "objective value",
     sampler: AquaSurfSampler | None = None,
+    found: str | Expression | None = None,
     comparison: Results | None = None,
     comparison_name: str = "test accuracy",
 ) -> Path:
@@ -107,6 +109,8 @@ def study_report(
         baselines: Functions to mark, as in `plot_search_progress`.
         value_name: What the objective measures, with its unit if it has one.
         sampler: The study's sampler; with it the report shows the embedding of the candidates.
+        found: The function to hand over, where it is another one than the best of the study, for
+            example after further runs.
         comparison: Results of the final comparison, as in `plot_comparison`.
         comparison_name: What those results measure.
 
@@ -117,6 +121,7 @@ def study_report(
         AquaSurfError: If the study has several objectives.
         SpaceError: If the trials have no activation of that name, or one of another space.
         SamplerError: If the sampler has no activation of that name.
+        ExpressionError: If `found` is a text that names no function.
         OSError: If the file cannot be written.
     """
     record = read_study(study, space, name=name, baselines=baselines)
@@ -128,16 +133,17 @@ def study_report(
     if sampler is not None:
         sections.append(_embedding_section(record, sampler, name, baselines, value_name))
     ranked = record.ranked()
+    chosen = ranked[0][1] if ranked and found is None else found
     if comparison:
-        found = ranked[0][1] if ranked else None
-        rows = comparison_rows(comparison, found=found, direction=record.direction)
+        rows = comparison_rows(comparison, found=chosen, direction=record.direction)
         lead.append(_comparison_lead(rows, comparison_name))
         figure = plot_comparison(
-            comparison, found=found, direction=record.direction, value_name=comparison_name
+            comparison, found=chosen, direction=record.direction, value_name=comparison_name
         )
         sections.insert(0, _comparison_section(rows, figure, comparison_name))
+    if chosen is not None:
+        sections.insert(0, function_section(as_expression(chosen)))
     if ranked:
-        sections.insert(0, function_section(ranked[0][1]))
         sections.append(_best_functions_section(ranked, value_name))
     return write_report(
         path,

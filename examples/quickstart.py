@@ -200,6 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SPACE,
         value_name="validation accuracy",
         sampler=sampler,
+        found=found,
         comparison=comparison,
     )
     print(f"\nReport: {os.path.relpath(report)} (open it in a browser)")

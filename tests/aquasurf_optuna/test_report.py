@@ -327,3 +327,12 @@ def test_errors_come_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(AquaSurfError, match="has 2 objectives"):
         study_report(path, optuna.create_study(directions=["minimize", "minimize"]), SPACE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_function_chosen_by_further_runs_is_the_one_handed_over(tmp_path: Path) -> None:
+    comparison = {OTHER: [0.5, 0.7], "relu(x)": [0.4, 0.4]}
+    path = tmp_path / "r.html"
+    text = read(study_report(path, study_of(), SPACE, found=OTHER, comparison=comparison)).text()
+    assert f'activation = Activation("{OTHER}")' in text
+    assert f'activation = Activation("{FOUND}")' not in text
+    assert "On fresh seeds the found function has test accuracy 0.6" in text
