@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from lightning.pytorch.cli import LightningCLI
@@ -14,6 +15,7 @@ from lightning_modules.data.digits import DigitsDataModule
 def main(args: Sequence[str] | None = None) -> LightningCLI:
     """Run LightningCLI for `Classifier` and `DigitsDataModule`.
 
+    The network is described by `NetworkOptions`, its activation by a text.
     The configuration is not saved beside the run: that dies at the second run in one directory, and
     `--print_config` gives it to whoever wants it.
 
@@ -24,14 +26,20 @@ def main(args: Sequence[str] | None = None) -> LightningCLI:
         SystemExit: If the arguments are bad, an activation that cannot be read or used among them.
     """
     try:
-        return LightningCLI(
-            Classifier,
-            DigitsDataModule,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_kwargs={"prog": "python -m lightning_modules"},
-            args=None if args is None else list(args),
-        )
+        with warnings.catch_warnings():
+            # Lightning calls functions of jsonargparse that will be renamed;
+            # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
+            warnings.filterwarnings(
+                "ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli"
+            )
+            return LightningCLI(
+                Classifier,
+                DigitsDataModule,
+                save_config_callback=None,
+                seed_everything_default=0,
+                parser_kwargs={"prog": "python -m lightning_modules"},
+                args=None if args is None else list(args),
+            )
     except AquaSurfError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -1,10 +1,12 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 from aquasurf_optuna.activation import Activation
-from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.exceptions import ExpressionError
+from aquasurf_optuna.expression import Expression
 from lightning_modules.models.all_cnn_c import AllCnnC
 
 PUBLISHED_WEIGHTS = [2688, 83040, 83040, 166080, 331968, 331968, 331968, 37056, 1930]
@@ -57,7 +59,7 @@ def test_every_site_gets_a_module_of_its_own(activate_last: bool) -> None:
     assert len(made) == len(set(map(id, made))) == (9 if activate_last else 8)
     assert list(map(id, sites)) == list(map(id, made))
     names = [name for name, _ in model.named_children()]
-    followed = [n for n, after in zip(names, names[1:], strict=False) if after.startswith("act")]
+    followed = [n for n, after in itertools.pairwise(names) if after.startswith("act")]
     assert followed == [f"conv{i}" for i in range(1, len(made) + 1)]
 
 

@@ -159,6 +159,22 @@ def test_layers_of_unknown_effect_are_refused(layer: nn.Module) -> None:
         autoinit_(nn.Sequential(nn.Conv2d(3, 4, 1), layer))
 
 
+def test_an_activation_may_stand_at_two_places() -> None:
+    shared = nn.ReLU()
+    model = nn.Sequential(
+        nn.Linear(300, 300), shared, nn.Linear(300, 300), shared, nn.Linear(300, 300)
+    )
+    autoinit_(model)
+    # The second moment of relu is 1/2, so weights after it have twice the variance.
+    assert model[4].weight.var().item() == pytest.approx(2 / 300, rel=0.05)
+
+
+def test_tied_weights_are_refused() -> None:
+    shared = nn.Linear(3, 3)
+    with pytest.raises(UnsupportedModelError, match="layers '0' and '2' share a parameter"):
+        autoinit_(nn.Sequential(shared, nn.ReLU(), shared))
+
+
 @pytest.mark.parametrize(("mean", "variance"), [(math.nan, 1.0), (0.0, 0.0), (0.0, math.inf)])
 def test_impossible_inputs_are_refused(mean: float, variance: float) -> None:
     with pytest.raises(ValueError, match="positive, finite variance of the inputs, got mean="):
