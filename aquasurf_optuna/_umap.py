@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
@@ -72,8 +73,13 @@ def embed(parts: Sequence[tuple[Floats, GraphSettings]], *, seed: int) -> Floats
     if len(parts[0][0]) < _FEWEST_ROWS:
         return _classical_scaling(parts)
     random_state = np.random.RandomState(seed)  # the generator that UMAP takes
-    graphs = [_graph(features, settings, random_state) for features, settings in parts]
-    return _layout(_united(graphs), parts, random_state)
+    # Numba, which UMAP runs on, sets the number of threads of the OpenMP library that torch shares.
+    threads = torch.get_num_threads()
+    try:
+        graphs = [_graph(features, settings, random_state) for features, settings in parts]
+        return _layout(_united(graphs), parts, random_state)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _library() -> Any:

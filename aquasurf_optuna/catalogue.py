@@ -56,8 +56,9 @@ class Catalogue:
         order = np.argsort(representatives)
         self._representatives = representatives[order]
         self._class_of_graph = np.argsort(order)[labels]
-        self._finder = _Finder(outputs[self._representatives], rule)
-        self.outputs = outputs[self._representatives].astype(np.float64)
+        known = outputs[self._representatives]
+        self._finder = _Finder(known, rule)
+        self.outputs = known.astype(np.float64, copy=False)
         self.outputs.setflags(write=False)
         self.is_finite = np.isfinite(self.outputs).all(axis=1)
         self.is_constant = self.is_finite & _constant(self.outputs)

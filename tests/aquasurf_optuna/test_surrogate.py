@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
@@ -386,3 +387,11 @@ def test_the_order_of_calls_is_told(call: Callable[[Any], Any], problem: str) ->
 def test_new_rows_must_have_the_same_columns(surrogate: UmapKnnSurrogate) -> None:
     with pytest.raises(SurrogateError, match="fisher must have 20 columns, as in embed, but got 3"):
         surrogate.extend(np.ones((1, 50)), np.ones((1, 3)))
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    rng = np.random.default_rng(0)
+    before = torch.get_num_threads()
+    assert before == 1
+    UmapKnnSurrogate(features="outputs").embed(rng.normal(size=(30, 5)), None)
+    assert torch.get_num_threads() == before
