@@ -1,0 +1,142 @@
+"""The README's code and the examples run as they stand, only smaller."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from torch import nn
+
+import aquasurf_optuna
+from aquasurf_optuna import SearchSpace
+from examples import quickstart
+from lightning_modules.recipes import DIGITS_RECIPE
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)
+
+# Trainings here are short, so functions may fail; Lightning and UMAP are noisy in other processes.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+)
+
+
+def test_the_fixed_names_are_there() -> None:
+    for name in [
+        "Activation",
+        "Expression",
+        "SearchSpace",
+        "Catalogue",
+        "fisher_log_eigenvalues",
+        "FisherFeaturizer",
+        "FeatureStore",
+        "UmapKnnSurrogate",
+        "AquaSurfSampler",
+        "BASELINES",
+    ]:
+        assert name in aquasurf_optuna.__all__
+    assert all(hasattr(aquasurf_optuna, name) for name in aquasurf_optuna.__all__)
+
+
+def test_the_readme_opens_with_a_script_of_twelve_lines_that_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script = CODE[0]
+    assert len([line for line in script.splitlines() if line.strip()]) <= 12
+    assert "pool_size=500" in script
+    assert "n_trials=40" in script
+    smaller = script.replace("pool_size=500", "pool_size=12").replace("n_trials=40", "n_trials=9")
+    exec(smaller, {"__name__": "readme"})
+    assert re.fullmatch(r"\w+\(\w+\(x\),\w+\(x\)\)", capsys.readouterr().out.strip())
+
+
+def test_the_readmes_objective_runs() -> None:
+    factories: list[Any] = []
+
+    def build_model(activation: Any) -> nn.Module:
+        factories.append(activation)
+        return nn.Sequential(nn.Linear(2, 2), activation(inplace=True))
+
+    names: dict[str, Any] = {
+        "space": SearchSpace.three_node(),
+        "build_model": build_model,
+        "train_and_validate": lambda model, learning_rate: learning_rate,
+    }
+    exec(CODE[1], names)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(names["objective"], n_trials=2)
+    assert [trial.value for trial in study.trials] == [t.params["lr"] for t in study.trials]
+    assert len({str(factory.expression) for factory in factories}) == 2
+
+
+def test_the_readmes_activation_is_a_module() -> None:
+    names: dict[str, Any] = {}
+    exec(CODE[2], names)
+    assert isinstance(names["activation"], nn.Module)
+
+
+def test_the_readmes_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for command in COMMANDS:
+        program, *arguments = shlex.split(command)
+        if program == "make":
+            assert f"\n{arguments[0]}:" in makefile
+        if arguments and arguments[0].endswith(".py"):
+            assert (ROOT / arguments[0]).exists()
+    assert [c for c in COMMANDS if c.startswith(".venv/bin/aquasurf show")]
+
+
+def test_the_readmes_show_command_runs() -> None:
+    (command,) = [c for c in COMMANDS if c.startswith(".venv/bin/aquasurf show")]
+    arguments = [sys.executable, "-m", "aquasurf_optuna.cli", *shlex.split(command)[1:]]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "mul(hard_sigmoid(hard_sigmoid(x)),elu(x))" in done.stdout
+
+
+def test_the_configuration_is_the_recipe() -> None:
+    settings = yaml.safe_load((ROOT / "examples/configs/all_cnn_c_digits.yaml").read_text())
+    network, training = DIGITS_RECIPE.network, DIGITS_RECIPE.training
+    for options, recipe in (
+        (settings["model"]["network"], network),
+        (settings["model"]["training"], training),
+        (settings["data"]["task"], DIGITS_RECIPE.task),
+    ):
+        assert options == {key: getattr(recipe, key) for key in options}
+    assert settings["trainer"]["max_epochs"] == DIGITS_RECIPE.epochs
+    assert settings["data"]["batch_size"] == DIGITS_RECIPE.batch_size
+
+
+def test_the_quickstart_finishes_writes_its_report_and_goes_on_where_it_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quickstart, "FRESH_SEEDS", (101, 102))
+    monkeypatch.setattr(quickstart, "N_CONFIRMED", 1)
+    arguments = ["--pool", "16", "--jobs", "1", "--output", str(tmp_path)]
+    quickstart.main([*arguments, "--trials", "9"])
+    first = capsys.readouterr().out
+    assert "Test accuracy on 2 fresh seeds" in first
+    assert "<- found by the search" in first
+    assert (tmp_path / "report.html").stat().st_size > 1_000_000
+    comparison = json.loads((tmp_path / "comparison.json").read_text())
+    assert len(comparison) == 2 * 9
+
+    trained: list[str] = []
+    train = quickstart.train_digits
+
+    def counted(text: Any, **settings: Any) -> Any:
+        trained.append(str(text))
+        return train(text, **settings)
+
+    monkeypatch.setattr(quickstart, "train_digits", counted)
+    quickstart.main([*arguments, "--trials", "10"])
+    again = capsys.readouterr().out
+    assert len(trained) <= 1 + 2 + 2  # one trial, and what a new leader needs
+    assert "Report: " in again
