@@ -30,18 +30,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def test_the_fixed_names_are_there() -> None:
-    for name in [
-        "Activation",
-        "Expression",
-        "SearchSpace",
-        "Catalogue",
-        "fisher_log_eigenvalues",
-        "FisherFeaturizer",
-        "FeatureStore",
-        "UmapKnnSurrogate",
-        "AquaSurfSampler",
-        "BASELINES",
-    ]:
+    fixed = """
+        Activation Expression SearchSpace Catalogue fisher_log_eigenvalues FisherFeaturizer
+        FeatureStore UmapKnnSurrogate AquaSurfSampler BASELINES
+    """
+    for name in fixed.split():
         assert name in aquasurf_optuna.__all__
     assert all(hasattr(aquasurf_optuna, name) for name in aquasurf_optuna.__all__)
 
