@@ -65,6 +65,8 @@ def make_sampler(catalogue: Catalogue, pool_size: int, jobs: int, folder: Path) 
             bar.update(done - bar.n)
 
         sampler.prepare(n_jobs=jobs, progress=progress)
+    valid = len(sampler.embedding().expressions)
+    print(f"{valid} of {bar.n} have valid eigenvalues; the others would fail and are left out")
     return sampler
 
 
