@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Callable
 
 import torch
@@ -51,22 +51,30 @@ class Activation(nn.Module):
         Raises:
             ExpressionError: If a text does not name a function.
         """
-        return ActivationFactory(as_expression(expression))
+        return ActivationFactory(Activation, as_expression(expression))
 
 
-@dataclasses.dataclass(frozen=True)
-class ActivationFactory:
-    """What networks take for their activation layer, as timm's and torchvision's `act_layer` do.
+class ActivationFactory(functools.partial[Activation]):
+    """What networks take for their activation layer: a call makes a fresh `Activation`.
 
-    Attributes:
-        expression: The function that every module it makes computes.
+    A `functools.partial`, because parts of timm accept classes, functions and partials alone. It
+    takes `inplace=` as `Activation` does. Made by `Activation.factory`; picklable, and equal to
+    another factory of the same expression.
     """
 
-    expression: Expression
+    @property
+    def expression(self) -> Expression:
+        """The function that every module it makes computes."""
+        expression: Expression = self.args[0]
+        return expression
 
-    def __call__(self, inplace: bool = False) -> Activation:
-        """Make one module; `inplace` as in `Activation`."""
-        return Activation(self.expression, inplace=inplace)
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActivationFactory):
+            return NotImplemented
+        return self.expression == other.expression
+
+    def __hash__(self) -> int:
+        return hash(self.expression)
 
 
 ActivationLike = str | Expression | Callable[..., nn.Module]

@@ -2,7 +2,9 @@ import copy
 import pickle
 
 import pytest
+import timm
 import torch
+import torchvision
 from hypothesis import given, settings
 from torch import nn
 from torch.autograd.gradcheck import GradcheckError
@@ -101,6 +103,23 @@ def test_the_factory_makes_fresh_modules_and_pickles() -> None:
     assert first is not second
     assert str(first) == f"Activation({TEXT})"
     assert factory == Activation.factory(TEXT)
+    assert hash(factory) == hash(Activation.factory(TEXT))
+    assert factory != Activation.factory("relu(x)")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilevitv2_050", "efficientnet_b0"])
+def test_timm_takes_the_factory(name: str) -> None:
+    def sites(act_layer: object, kind: type[nn.Module]) -> int:
+        model = timm.create_model(name, num_classes=10, act_layer=act_layer)
+        return sum(isinstance(module, kind) for module in model.modules())
+
+    swapped = sites(Activation.factory(TEXT), Activation)
+    assert swapped == sites(nn.Hardswish, nn.Hardswish) > 0
+
+
+def test_torchvision_takes_the_factory() -> None:
+    layers = torchvision.ops.MLP(4, [8, 2], activation_layer=Activation.factory(TEXT), inplace=True)
+    assert [str(m.expression) for m in layers if isinstance(m, Activation)] == [TEXT]
 
 
 def test_a_wrong_inplace_is_refused() -> None:
