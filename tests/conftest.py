@@ -1,5 +1,6 @@
 """Shared by all tests: one thread for torch, so that timings and sums do not depend on the host."""
 
+import hypothesis
 import pytest
 import torch
 
@@ -7,6 +8,9 @@ from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.space import SearchSpace
 
 torch.set_num_threads(1)
+# The same examples everywhere and no limit of time, so that a slow machine changes no verdict.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
