@@ -50,7 +50,7 @@ class Catalogue:
     def __init__(self, space: SearchSpace, rule: Rule, outputs: np.ndarray) -> None:
         self.space = space
         self.rule: Rule = rule
-        labels = _linked(outputs) if rule == "tolerance" else _identical(outputs)
+        labels = _components(outputs) if rule == "tolerance" else _identical(outputs)
         representatives = _simplest(space, labels)
         # Classes are numbered by their representatives' places in the space.
         order = np.argsort(representatives)
@@ -139,7 +139,7 @@ class _Finder:
         dtype = torch.float64 if self._rule == "tolerance" else torch.float32
         values = output_features([expression], dtype=dtype)[0]
         for class_id, known in enumerate(self._outputs):
-            equal = _close(values, known) if self._rule == "tolerance" else _same(values, known)
+            equal = linked(values, known) if self._rule == "tolerance" else _same(values, known)
             if equal:
                 return class_id
         return None
@@ -149,8 +149,8 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(a, b, equal_nan=True))
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    """Say whether two functions, each `(1000,)`, are linked; see the module."""
+def linked(a: np.ndarray, b: np.ndarray) -> bool:
+    """Say whether two functions, float64 `(1000,)` each, are linked; see the module."""
     # Symmetric, unlike numpy.isclose: the tolerance is of the larger of the two values.
     with np.errstate(invalid="ignore", over="ignore"):
         near = np.abs(a - b) <= RELATIVE_TOLERANCE * np.maximum(np.abs(a), np.abs(b))
@@ -160,7 +160,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(near[finite].all()) and _same(a[~finite], b[~finite])
 
 
-def _linked(outputs: np.ndarray) -> np.ndarray:
+def _components(outputs: np.ndarray) -> np.ndarray:
     """Label the connected components of linked functions, `(g, 1000)` to `(g,)`.
 
     Functions are sorted by one number each, the mean of sign(v) log(1 + |v|), whose derivative is
@@ -178,7 +178,7 @@ def _linked(outputs: np.ndarray) -> np.ndarray:
         (order[first], order[second])
         for first in range(len(order))
         for second in range(first + 1, window[first])
-        if _close(outputs[order[first]], outputs[order[second]])
+        if linked(outputs[order[first]], outputs[order[second]])
     ]
     pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
     size = len(outputs)

@@ -11,10 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE
+from aquasurf_optuna.catalogue import linked
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.operators import LEAF
@@ -67,10 +65,9 @@ def names_of_equals(
     targets = output_features(references)
     names: dict[Expression, str | None] = {}
     for expression, values in zip(present, output_features(present), strict=True):
-        with np.errstate(invalid="ignore", over="ignore"):
-            near = np.isclose(values, targets, rtol=RELATIVE_TOLERANCE, atol=0.0, equal_nan=True)
-        hits = np.flatnonzero(near.all(axis=1))
-        names[expression] = display_name(references[hits[0]]) if hits.size else None
+        hits = (r for r, target in zip(references, targets, strict=True) if linked(values, target))
+        hit = next(hits, None)
+        names[expression] = None if hit is None else display_name(hit)
     return [None if each is None else names[each] for each in expressions]
 
 
