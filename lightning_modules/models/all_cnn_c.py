@@ -19,6 +19,7 @@ from typing import Any
 from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike, as_factory
+from lightning_modules.models._options import require, require_sizes, scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +82,12 @@ class AllCnnC(nn.Sequential):
         dropout: float = 0.5,
         activate_last: bool = True,
     ) -> None:
-        _require(num_classes >= 1, "num_classes", num_classes, "1 or more")
-        _require(in_channels >= 1, "in_channels", in_channels, "1 or more")
-        _require(width > 0, "width", width, "above 0 (1.0 is the published width)")
-        _require(0 <= dropout < 1, "dropout", dropout, "in [0, 1)")
+        require_sizes("AllCnnC", num_classes=num_classes, in_channels=in_channels)
+        require(width > 0, "AllCnnC", "width", width, "above 0 (1.0 is the published width)")
+        require(0 <= dropout < 1, "AllCnnC", "dropout", dropout, "in [0, 1)")
         factory = as_factory(activation)
         channels = [
-            num_classes if block.channels is None else max(1, round(width * block.channels))
+            num_classes if block.channels is None else scaled(block.channels, width)
             for block in ARCHITECTURE
         ]
         sites = len(ARCHITECTURE) if activate_last else len(ARCHITECTURE) - 1
@@ -122,8 +122,3 @@ def _layers(
             yield f"act{number}", factory()
         if block.stride > 1 and dropout > 0:
             yield f"drop{number}", nn.Dropout(dropout)
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"AllCnnC: {name} must be {allowed}, got {value!r}")
