@@ -36,7 +36,7 @@ from aquasurf_optuna import (
     SearchSpace,
     UmapKnnSurrogate,
 )
-from lightning_modules.recipes import DIGITS_RECIPE, build_digits_model, train_digits
+from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model, train_digits
 
 SPACE = SearchSpace.three_node()
 TRAINING_SEED = 0

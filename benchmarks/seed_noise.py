@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from aquasurf_optuna import Catalogue, InitializationError, SearchSpace
-from lightning_modules.recipes import train_digits
+from lightning_modules.digits_recipe import train_digits
 
 LEARNS = 0.2
 """Accuracy from which a function counts as learning at all; chance is 0.1."""

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from aquasurf_optuna import BASELINES, AquaSurfSampler, Catalogue, FisherFeaturizer, SearchSpace
 from aquasurf_optuna.report import study_report
 from lightning_modules.callbacks import FisherEigenvalues
-from lightning_modules.recipes import DIGITS_RECIPE, build_digits_model, train_digits
+from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model, train_digits
 
 SPACE = SearchSpace.three_node()
 SEARCH_SEED = 0

@@ -1,14 +1,11 @@
-"""The one LightningModule: an image classifier trained as in Table 5 of the AQuaSurF paper.
-
-SGD with momentum and weight decay on the cross-entropy; the learning rate rises linearly for the
-first epochs and falls linearly to zero afterwards, step by step.
-"""
+"""The one LightningModule: an image classifier, trained as its `TrainingOptions` say."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -16,188 +13,148 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from aquasurf_optuna.activation import ActivationLike
-from lightning_modules.autoinit import autoinit_
-from lightning_modules.models.all_cnn_c import AllCnnC
+from lightning_modules.networks import NetworkOptions
+from lightning_modules.training import TrainingOptions
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"all_cnn_c": AllCnnC}
-"""The networks that can be built by name."""
+CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
+Batch = tuple[Tensor, Tensor] | list[Tensor]
 
-
-@dataclasses.dataclass(frozen=True)
-class NetworkOptions:
-    """A network by name.
-
-    Attributes:
-        name: A key of `NETWORKS`.
-        num_classes: Number of logits.
-        in_channels: Channels of the images.
-        width: Factor on the channels of the hidden layers.
-        dropout: Probability of dropping a value where the network drops values.
-        activate_last: Whether the last layer is activated.
-        initialization: `"autoinit"` for signals of unit variance, `"torch"` for torch's own.
-    """
-
-    name: str = "all_cnn_c"
-    num_classes: int = 10
-    in_channels: int = 3
-    width: float = 1.0
-    dropout: float = 0.5
-    activate_last: bool = True
-    initialization: Literal["autoinit", "torch"] = "autoinit"
-
-    def build(self, activation: ActivationLike) -> nn.Module:
-        """Make the network, with weights from torch's global generator.
-
-        Raises:
-            ExpressionError: If `activation` is a text that names no function.
-            InitializationError: If AutoInit finds no weights for this function.
-            ValueError: If an option is out of its range.
-        """
-        if self.name not in NETWORKS:
-            raise ValueError(
-                f"NetworkOptions: name must be one of {sorted(NETWORKS)}, got {self.name!r}"
-            )
-        if self.initialization not in ("autoinit", "torch"):
-            raise ValueError(
-                "NetworkOptions: initialization must be 'autoinit' or 'torch', "
-                f"got {self.initialization!r}"
-            )
-        network = NETWORKS[self.name](
-            activation,
-            num_classes=self.num_classes,
-            in_channels=self.in_channels,
-            width=self.width,
-            dropout=self.dropout,
-            activate_last=self.activate_last,
-        )
-        return autoinit_(network) if self.initialization == "autoinit" else network
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """How a network is trained; the defaults are those of Table 5.
-
-    Attributes:
-        learning_rate: The peak, reached at the end of the warm-up.
-        momentum: Of SGD.
-        weight_decay: Of SGD, on every parameter.
-        warmup_epochs: Epochs of linear rise; fractions are allowed.
-    """
-
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 5.0
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"TrainingOptions: {name} must be 0 or more, got {getattr(self, name)!r}"
-                )
+_NETWORK = NetworkOptions()
+_TRAINING = TrainingOptions()
 
 
 class Classifier(L.LightningModule):
     """Trains and evaluates a network that maps images to logits.
 
+    A batch is (images, targets): class numbers `[batch]`, or probabilities `[batch, classes]` as
+    Mixup and CutMix make them, where the most probable class counts for the accuracy.
+
     Logs `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `test_loss`, `test_accuracy`,
     means over an epoch. A loss that is not finite ends the training at once, without an update: the
     accuracy of what is left is then measured like any other.
 
+    A checkpoint of a network built here holds what it was built from, as plain values, so that
+    `Classifier.load_from_checkpoint(path)` builds it again, activation included. For a network that
+    came ready made pass it again: `load_from_checkpoint(path, network=network)`.
+
     Args:
-        network: Options of a network to build, or a network, which stays as it is.
+        network: Options of a network to build (a dictionary of them, when a checkpoint is read),
+            or a network, which stays as it is.
         activation: The activation function of a network to build, as text. A network that comes
             ready made has its own, and takes None.
         training: How to train.
+        compile_mode: How `torch.compile` compiles the network; None leaves it as it is.
 
     Raises:
         ExpressionError: If `activation` names no function.
         InitializationError: If AutoInit finds no weights for this function.
+        UnsupportedModelError: If the network takes no activation.
         ValueError: If an option is out of its range, or `activation` is missing or superfluous.
     """
 
     def __init__(
         self,
-        network: NetworkOptions | nn.Module = NetworkOptions(),
+        network: NetworkOptions | nn.Module | dict[str, Any] = _NETWORK,
         *,
         activation: str | None = None,
-        training: TrainingOptions = TrainingOptions(),
+        training: TrainingOptions | dict[str, Any] = _TRAINING,
+        compile_mode: CompileMode | None = None,
     ) -> None:
         super().__init__()
-        self.training_options = training
-        self.network = _network(network, activation)
+        options = NetworkOptions(**network) if isinstance(network, dict) else network
+        self.training_options = (
+            TrainingOptions(**training) if isinstance(training, dict) else training
+        )
+        self.compile_mode = compile_mode
+        self.network = _network(options, activation)
+        self._compiled: list[Callable[[Tensor], Tensor]] = []
+        self.save_hyperparameters(_plain(options, activation, self.training_options, compile_mode))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[batch, classes]`."""
-        logits: Tensor = self.network(images)
+        logits: Tensor = self._runner()(images)
         return logits
 
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Return the mean loss of a batch of (images, labels); stop if it is not finite."""
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch of (images, targets); stop if it is not finite."""
         loss = self._measure(batch, "train")
-        if torch.isfinite(loss):
+        # All processes stop together: one that went on alone would wait for the others forever.
+        finite = bool(torch.isfinite(loss))
+        if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
             return loss
         self.trainer.should_stop = True
-        # A new zero has no path to the weights: they get no gradient, and SGD leaves them alone.
+        # A new zero has no path to the weights: they get no gradient and no update.
         return torch.zeros_like(loss, requires_grad=True)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
+    def validation_step(self, batch: Batch) -> None:
         """Log loss and accuracy of a validation batch."""
         self._measure(batch, "val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
+    def test_step(self, batch: Batch) -> None:
         """Log loss and accuracy of a test batch."""
         self._measure(batch, "test")
 
+    def predict_step(self, batch: Batch | Tensor) -> Tensor:
+        """Return the probabilities `[batch, classes]` of a batch of images, targets or not."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        logits: Tensor = self(images)
+        return logits.softmax(dim=1)
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return SGD and the schedule of the learning rate, which moves at every step."""
-        options = self.training_options
-        optimizer = torch.optim.SGD(
-            self.parameters(),
-            lr=options.learning_rate,
-            momentum=options.momentum,
-            weight_decay=options.weight_decay,
-        )
+        """Return the optimiser, and its schedule, which moves at every step.
+
+        Raises:
+            ValueError: If the training has no end, so that the schedule has none either.
+        """
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError(
-                "Classifier: the learning rate falls to zero at the last step, so the Trainer "
-                "needs max_epochs or max_steps"
+                "Classifier: the learning rate falls to its last value at the last step, so the "
+                "Trainer needs max_epochs or max_steps"
             )
-        warmup = options.warmup_epochs * self.trainer.num_training_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_then_decay(step, warmup=warmup, total=int(steps))
+        optimizer = self.training_options.make_optimizer(self.parameters())
+        batches = self.trainer.num_training_batches
+        schedule = self.training_options.make_schedule(
+            optimizer,
+            steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
+            total=int(steps),
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _measure(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        images, labels = batch
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the compiled network, which another process makes for itself."""
+        return self.__dict__ | {"_compiled": []}
+
+    def _runner(self) -> Callable[[Tensor], Tensor]:
+        """Return the network, compiled if it shall be.
+
+        The compiled one stands in a list, where torch does not take it for a second network with
+        weights of its own: checkpoints stay the same, and hooks see the network as it is.
+        """
+        if self.compile_mode is None:
+            return self.network
+        if not self._compiled:
+            self._compiled.append(torch.compile(self.network, mode=self.compile_mode))
+        return self._compiled[0]
+
+    def _measure(self, batch: Batch, stage: str) -> Tensor:
+        images, targets = batch
         logits = self(images)
-        loss = F.cross_entropy(logits, labels)
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        loss = F.cross_entropy(logits, targets)
+        classes = targets.argmax(dim=1) if targets.is_floating_point() else targets
+        accuracy = (logits.argmax(dim=1) == classes).float().mean()
         self.log_dict(
             {f"{stage}_loss": loss.detach(), f"{stage}_accuracy": accuracy},
             on_step=False,
             on_epoch=True,
             prog_bar=stage == "val",
-            batch_size=len(labels),
+            batch_size=len(images),
+            sync_dist=True,
         )
         return loss
-
-
-def warmup_then_decay(step: int, *, warmup: float, total: int) -> float:
-    """Return the factor on the peak learning rate at a step, counted from 0.
-
-    It rises to 1 over `warmup` steps and falls towards 0, which it would reach at step `total`. No
-    step before that has a factor of 0, also when the warm-up is longer than the training.
-    """
-    rise = (step + 1) / warmup if warmup > 0 else 1.0
-    fall = (total - step) / (total - warmup) if total > warmup else 1.0
-    return max(0.0, min(1.0, rise, fall))
 
 
 def _network(network: NetworkOptions | nn.Module, activation: str | None) -> nn.Module:
@@ -214,3 +171,19 @@ def _network(network: NetworkOptions | nn.Module, activation: str | None) -> nn.
             "already; build it with this activation, or leave the argument out"
         )
     return network
+
+
+def _plain(
+    network: NetworkOptions | nn.Module,
+    activation: str | None,
+    training: TrainingOptions,
+    compile_mode: CompileMode | None,
+) -> dict[str, Any]:
+    """Return the constructor's arguments as plain values, which no reader has to unpickle."""
+    plain: dict[str, Any] = {
+        "training": dataclasses.asdict(training),
+        "compile_mode": compile_mode,
+    }
+    if isinstance(network, NetworkOptions):
+        plain |= {"network": dataclasses.asdict(network), "activation": str(activation)}
+    return plain

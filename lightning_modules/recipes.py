@@ -1,142 +1,227 @@
-"""Training recipes: one frozen dataclass of settings each, and one function that trains once."""
+"""The published training settings: Tables 5 and 6 of the AQuaSurF paper, and its Appendix E.
+
+A recipe is the network, the images and the training of one experiment, all but the activation
+function. `RECIPES` holds them by name; `examples/configs/` holds the same settings as files for the
+command line.
+
+What the tables leave open: AdamW's weight decay of "0.02 times the current learning rate" is what
+torch's AdamW does with `weight_decay=0.02`; MobileViTv2 and CoAtNet, for which no initialisation is
+named, keep timm's own; Mixup and CutMix take turns at random, a batch each.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 
 import lightning as L
-import torch
 from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike
-from lightning_modules.classifier import Classifier, NetworkOptions, TrainingOptions
-from lightning_modules.data.digits import DigitsDataModule, DigitsTask
+from aquasurf_optuna.expression import Expression
+from lightning_modules.classifier import Classifier
+from lightning_modules.data import CifarDataModule, ImageNetDataModule, ImagenetteDataModule
+from lightning_modules.networks import NetworkOptions
+from lightning_modules.training import TrainingOptions
 
-_NETWORK = NetworkOptions(in_channels=1, width=1 / 6, dropout=0.0, activate_last=True)
-# A short training at a low learning rate tells functions apart best: the share of the function in
-# the variance between runs stands in the README.
-_TRAINING = TrainingOptions(learning_rate=0.02, warmup_epochs=2.0)
-_TASK = DigitsTask(noise=0.15)
+DEFAULT_ROOT = "data"
+"""Folder of the data sets, where none is named."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DigitsRecipe:
-    """A small All-CNN-C on the harder digits: seconds on one core, and functions differ.
+class CifarImages:
+    """The images of Table 5.
 
     Attributes:
-        network: The network, without its activation.
-        training: Optimiser and learning rate.
-        task: What is done to the digits.
+        name: The data set.
         batch_size: Images in a training batch.
-        epochs: Passes over the 900 training images.
-        eval_copies: Renderings of each validation and test image.
+        image_size: Side of the images.
+        crop_padding: Pixels of padding on every side before the random crop.
+        normalize: Whether each channel has mean 0 and variance 1 over the training set.
+        flip: Whether training images are mirrored at random.
+        validation_size: Training images set apart, equally many of each class (Appendix E).
     """
 
-    network: NetworkOptions = _NETWORK
-    training: TrainingOptions = _TRAINING
-    task: DigitsTask = _TASK
-    batch_size: int = 50
-    epochs: int = 8
-    eval_copies: int = 5
+    name: Literal["cifar10", "cifar100"]
+    batch_size: int = 128
+    image_size: int = 32
+    crop_padding: int = 4
+    normalize: bool = True
+    flip: bool = True
+    validation_size: int = 5000
 
-    def data(self, *, seed: int) -> DigitsDataModule:
-        """Return the images; `seed` decides the training ones only."""
-        return DigitsDataModule(
-            self.task, batch_size=self.batch_size, eval_copies=self.eval_copies, seed=seed
-        )
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return {"cifar10": 10, "cifar100": 100}[self.name]
 
-
-DIGITS_RECIPE = DigitsRecipe()
-"""The recipe of the quickstart and the benchmarks."""
-
-
-class DigitsResult(NamedTuple):
-    """What one training run gave; accuracies are shares in [0, 1]."""
-
-    validation_accuracy: float
-    test_accuracy: float | None
-    seconds: float
+    def module(self, root: str | Path, **loading: Any) -> CifarDataModule:
+        """Return the data module; `loading` is what it takes beside the recipe."""
+        settings = dataclasses.asdict(self)
+        # CIFAR's images have one size only.
+        del settings["image_size"]
+        return CifarDataModule(**settings, root=str(root), **loading)
 
 
-def build_digits_model(activation: ActivationLike) -> nn.Module:
-    """Build the network of `DIGITS_RECIPE`, initialised from torch's global generator.
+@dataclasses.dataclass(frozen=True)
+class CroppedImages:
+    """The images of Table 6.
 
-    A function of the module, so that it can be sent to other processes.
-
-    Raises:
-        ExpressionError: If `activation` is a text that names no function.
-        InitializationError: If AutoInit finds no weights for this function.
+    Attributes:
+        name: The data set.
+        batch_size: Images in a training batch.
+        image_size: Side of the images.
+        crop_fraction: Side of the centre crop for evaluation, as a share of the whole image's.
+        minimum_area: Smallest share of the image that a random resized crop shows.
+        randaugment_magnitude: Strength of RandAugment.
+        randaugment_layers: How many times RandAugment is applied to an image.
+        mixup_alpha: Of the Beta distribution from which Mixup draws.
+        cutmix_alpha: Of the Beta distribution from which CutMix draws.
     """
-    return DIGITS_RECIPE.network.build(activation)
+
+    name: Literal["imagenette", "imagenet"]
+    batch_size: int = 256
+    image_size: int = 160
+    crop_fraction: float = 0.95
+    minimum_area: float = 0.08
+    randaugment_magnitude: int = 6
+    randaugment_layers: int = 2
+    mixup_alpha: float = 0.1
+    cutmix_alpha: float = 1.0
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return {"imagenette": 10, "imagenet": 1000}[self.name]
+
+    def module(self, root: str | Path, **loading: Any) -> ImagenetteDataModule | ImageNetDataModule:
+        """Return the data module; `loading` is what it takes beside the recipe."""
+        settings = dataclasses.asdict(self)
+        del settings["name"]
+        if self.name == "imagenette":
+            return ImagenetteDataModule(**settings, root=str(root), **loading)
+        return ImageNetDataModule(**settings, root=str(root), **loading)
 
 
-def train_digits(
-    activation: ActivationLike,
-    *,
-    seed: int,
-    recipe: DigitsRecipe = DIGITS_RECIPE,
-    callbacks: Sequence[L.Callback] = (),
-    test: bool = False,
-) -> DigitsResult:
-    """Train one function once, on the CPU, and measure it.
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The settings of one of the paper's experiments, all but the activation function.
 
-    The result depends on the arguments alone (and on the machine's arithmetic); torch's global
-    generator is left as it was.
-
-    Args:
-        activation: A text, an `Expression` or a factory.
-        seed: Decides the weights, and order and disturbance of the training images.
-        recipe: The settings.
-        callbacks: Passed to the Trainer, `FisherEigenvalues` for example.
-        test: Whether to measure the test accuracy too.
-
-    Raises:
-        ExpressionError: If `activation` is a text that names no function.
-        InitializationError: If AutoInit finds no weights for this function.
+    Attributes:
+        network: The network and its initialisation.
+        images: Images, augmentation and batch size.
+        training: Optimiser and learning rate.
+        epochs: Passes over the training images for the full evaluation.
+        search_epochs: The same for each trial of a search.
     """
-    started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), _quiet_lightning():
-        torch.manual_seed(seed)
-        classifier = Classifier(recipe.network.build(activation), training=recipe.training)
-        trainer = _trainer(recipe, callbacks)
-        data = recipe.data(seed=seed)
-        trainer.fit(classifier, datamodule=data)
-        (validation,) = trainer.validate(classifier, datamodule=data, verbose=False)
-        tested = None
-        if test:
-            (measured,) = trainer.test(classifier, datamodule=data, verbose=False)
-            tested = measured["test_accuracy"]
-    return DigitsResult(validation["val_accuracy"], tested, time.perf_counter() - started)
+
+    network: NetworkOptions
+    images: CifarImages | CroppedImages
+    training: TrainingOptions
+    epochs: int
+    search_epochs: int
+
+    def build(self, activation: ActivationLike) -> nn.Module:
+        """Build the network, with weights from torch's global generator.
+
+        Raises:
+            ExpressionError: If `activation` is a text that names no function.
+            InitializationError: If AutoInit finds no weights for this function.
+        """
+        return self.network.build(activation)
+
+    def classifier(self, activation: ActivationLike) -> Classifier:
+        """Return the network with its training, ready for a Trainer.
+
+        Raises:
+            ExpressionError: If `activation` is a text that names no function.
+            InitializationError: If AutoInit finds no weights for this function.
+        """
+        if isinstance(activation, str | Expression):
+            # By its text, so that a checkpoint can build it again.
+            return Classifier(self.network, activation=str(activation), training=self.training)
+        return Classifier(self.build(activation), training=self.training)
+
+    def data(self, root: str | Path = DEFAULT_ROOT, **loading: Any) -> L.LightningDataModule:
+        """Return the data module.
+
+        Args:
+            root: Folder of the data set.
+            **loading: What the data module takes beside the recipe: `download`, `seed`,
+                `num_workers`, `pin_memory`.
+        """
+        return self.images.module(root, **loading)
 
 
-def _trainer(recipe: DigitsRecipe, callbacks: Sequence[L.Callback]) -> L.Trainer:
-    return L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=recipe.epochs,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        # The caller validates once, after the last epoch.
-        check_val_every_n_epoch=recipe.epochs + 1,
-        num_sanity_val_steps=0,
+_SGD = TrainingOptions(
+    optimizer="sgd",
+    learning_rate=0.1,
+    warmup_epochs=5.0,
+    decay="linear",
+    momentum=0.9,
+    weight_decay=1e-4,
+)
+_ADAMW = TrainingOptions(
+    optimizer="adamw",
+    learning_rate=4e-3,
+    warmup_epochs=5.0,
+    warmup_start=1e-4,
+    decay="cosine",
+    final_learning_rate=1e-6,
+    weight_decay=0.02,
+)
+
+
+def _all_cnn_c(name: Literal["cifar10", "cifar100"]) -> Recipe:
+    """All-CNN-C on CIFAR-10 and CIFAR-100, Table 5."""
+    images = CifarImages(name, crop_padding=4, normalize=True)
+    network = NetworkOptions("all_cnn_c", num_classes=images.num_classes, dropout=0.5)
+    return Recipe(network, images, _SGD, epochs=50, search_epochs=25)
+
+
+def _resnet56(name: Literal["cifar10", "cifar100"]) -> Recipe:
+    """ResNet-56 on CIFAR-10 and CIFAR-100, Table 5; its dropout of 0.0 is none."""
+    images = CifarImages(name, crop_padding=5, normalize=False)
+    network = NetworkOptions("resnet56", num_classes=images.num_classes)
+    return Recipe(network, images, _SGD, epochs=50, search_epochs=25)
+
+
+def _cropped(
+    network: str,
+    name: Literal["imagenette", "imagenet"],
+    initialization: Literal["autoinit", "torch"],
+    training: TrainingOptions,
+) -> Recipe:
+    """One of the experiments of Table 6."""
+    images = CroppedImages(name)
+    options = NetworkOptions(
+        network,
+        num_classes=images.num_classes,
+        image_size=images.image_size,
+        initialization=initialization,
     )
+    return Recipe(options, images, training, epochs=105, search_epochs=105)
 
 
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hold back what Lightning says about devices and tips at every fit."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+RECIPES: MappingProxyType[str, Recipe] = MappingProxyType(
+    {
+        "all_cnn_c_cifar10": _all_cnn_c("cifar10"),
+        "all_cnn_c_cifar100": _all_cnn_c("cifar100"),
+        "resnet56_cifar10": _resnet56("cifar10"),
+        "resnet56_cifar100": _resnet56("cifar100"),
+        "mobilevitv2_imagenette": _cropped("mobilevitv2", "imagenette", "torch", _ADAMW),
+        "mobilevitv2_imagenet": _cropped("mobilevitv2", "imagenet", "torch", _ADAMW),
+        "resnet50_imagenet": _cropped(
+            "resnet50", "imagenet", "autoinit", dataclasses.replace(_ADAMW, learning_rate=2e-3)
+        ),
+        "coatnet_imagenette": _cropped(
+            "coatnet",
+            "imagenette",
+            "torch",
+            dataclasses.replace(_ADAMW, learning_rate=4e-4, final_learning_rate=1.6e-7),
+        ),
+    }
+)
+"""The experiments of Sections 2 and 6 by network and data set."""

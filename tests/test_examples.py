@@ -16,7 +16,7 @@ from torch import nn
 import aquasurf_optuna
 from aquasurf_optuna import SearchSpace
 from examples import quickstart
-from lightning_modules.recipes import DIGITS_RECIPE
+from lightning_modules.digits_recipe import DIGITS_RECIPE
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

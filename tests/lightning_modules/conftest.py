@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 
-from lightning_modules.classifier import NetworkOptions
+from lightning_modules.networks import NetworkOptions
 
 # The same filter as in the package, which pytest undoes for each test.
 LEAF_SPEC = r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"

@@ -18,7 +18,9 @@ from lightning_modules.callbacks import (
     FisherEigenvalues,
     first_inputs,
 )
-from lightning_modules.classifier import Classifier, NetworkOptions, TrainingOptions
+from lightning_modules.classifier import Classifier
+from lightning_modules.networks import NetworkOptions
+from lightning_modules.training import TrainingOptions
 from lightning_modules.data.digits import DigitsDataModule
 
 MakeTrainer = Callable[..., L.Trainer]

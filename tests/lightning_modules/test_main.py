@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.cli import LightningCLI
 
 from lightning_modules.__main__ import main
-from lightning_modules.recipes import DIGITS_RECIPE
+from lightning_modules.digits_recipe import DIGITS_RECIPE
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "examples" / "configs" / "all_cnn_c_digits.yaml"

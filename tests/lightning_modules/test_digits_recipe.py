@@ -10,8 +10,8 @@ from torch import nn
 from aquasurf_optuna.activation import Activation
 from aquasurf_optuna.exceptions import InitializationError
 from aquasurf_optuna.expression import Expression
-from lightning_modules.classifier import NetworkOptions
-from lightning_modules.recipes import (
+from lightning_modules.networks import NetworkOptions
+from lightning_modules.digits_recipe import (
     DIGITS_RECIPE,
     DigitsRecipe,
     build_digits_model,

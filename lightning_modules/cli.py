@@ -1,0 +1,89 @@
+"""LightningCLI for `Classifier`: one training described by files and arguments.
+
+`main` is `python -m lightning_modules`; `run` is the same for a script, an Optuna objective for
+example, where errors stay exceptions and callbacks can be added.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import lightning as L
+from lightning.pytorch.cli import LightningCLI
+
+import lightning_modules.callbacks
+import lightning_modules.data  # noqa: F401 - registers the data modules under their short names
+from aquasurf_optuna.exceptions import AquaSurfError
+from lightning_modules.classifier import Classifier
+
+PROGRAM = "python -m lightning_modules"
+
+
+class SettingsError(AquaSurfError, ValueError):
+    """A setting of the command line or of a configuration file cannot be used."""
+
+
+class _Cli(LightningCLI):
+    """LightningCLI whose bad settings have an error of their own."""
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and trainer.
+
+        Raises:
+            SettingsError: If one of them refuses its settings.
+        """
+        try:
+            super().instantiate_classes()
+        except AquaSurfError:
+            raise
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+
+
+def run(arguments: Sequence[str], *, callbacks: Sequence[L.Callback] = ()) -> LightningCLI:
+    """Run one subcommand of LightningCLI: `fit`, `validate`, `test` or `predict`.
+
+    The configuration is not saved beside the run: that dies at the second run in one directory, and
+    `--print_config` gives it to whoever wants it.
+
+    Args:
+        arguments: The subcommand and its arguments, as on the command line.
+        callbacks: Callbacks beside those of the configuration.
+
+    Returns:
+        The command line that has run; `trainer.callback_metrics` holds what was measured.
+
+    Raises:
+        AquaSurfError: If a function, a network, a setting or a data set cannot be used.
+        SystemExit: If the arguments cannot be parsed; the message is on standard error.
+    """
+    with warnings.catch_warnings():
+        # Lightning calls functions of jsonargparse that will be renamed;
+        # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
+        warnings.filterwarnings(
+            "ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli"
+        )
+        return _Cli(
+            Classifier,
+            L.LightningDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            trainer_defaults={"callbacks": list(callbacks)},
+            parser_kwargs={"prog": PROGRAM},
+            args=list(arguments),
+        )
+
+
+def main(arguments: Sequence[str]) -> LightningCLI:
+    """Do what `run` does, with every error of ours as one line.
+
+    Raises:
+        SystemExit: If anything of the user's cannot be used, an activation that cannot be read for
+            example, or its Fisher eigenvalues are invalid.
+    """
+    try:
+        return run(arguments)
+    except AquaSurfError as error:
+        raise SystemExit(f"error: {error}") from error
