@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Sequence
 
 import lightning as L
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lightning_modules.callbacks
 import lightning_modules.data  # noqa: F401 - registers the data modules under their short names
 from aquasurf_optuna.exceptions import AquaSurfError
 from lightning_modules.classifier import Classifier
+from lightning_modules.predictions import CsvPredictions
 
 PROGRAM = "python -m lightning_modules"
 
@@ -25,7 +26,21 @@ class SettingsError(AquaSurfError, ValueError):
 
 
 class _Cli(LightningCLI):
-    """LightningCLI whose bad settings have an error of their own."""
+    """LightningCLI whose bad settings have an error of their own, and which keeps predictions."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what `predict` writes."""
+        parser.add_argument(
+            "--predictions",
+            type=str,
+            default="predictions.csv",
+            help="the table that predict writes (default: %(default)s)",
+        )
+
+    def before_predict(self) -> None:
+        """Let `predict` write its table."""
+        path = self.config[self.config.subcommand].predictions
+        self.trainer.callbacks.append(CsvPredictions(path))  # type: ignore[attr-defined]
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer.
@@ -85,5 +100,5 @@ def main(arguments: Sequence[str]) -> LightningCLI:
     """
     try:
         return run(arguments)
-    except AquaSurfError as error:
+    except (AquaSurfError, FileNotFoundError) as error:
         raise SystemExit(f"error: {error}") from error

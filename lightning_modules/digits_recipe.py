@@ -19,7 +19,9 @@ from lightning_modules.data.digits import DigitsDataModule, DigitsTask
 from lightning_modules.networks import NetworkOptions
 from lightning_modules.training import TrainingOptions
 
-_NETWORK = NetworkOptions(in_channels=1, width=1 / 6, dropout=0.0, activate_last=True)
+_NETWORK = NetworkOptions(
+    in_channels=1, image_size=10, width=1 / 6, dropout=0.0, activate_last=True
+)
 # A short training at a low learning rate tells functions apart best: the share of the function in
 # the variance between runs stands in the README.
 _TRAINING = TrainingOptions(learning_rate=0.02, warmup_epochs=2.0)
