@@ -177,7 +177,9 @@ _ADAMW = TrainingOptions(
 def _all_cnn_c(name: Literal["cifar10", "cifar100"]) -> Recipe:
     """All-CNN-C on CIFAR-10 and CIFAR-100, Table 5."""
     images = CifarImages(name, crop_padding=4, normalize=True)
-    network = NetworkOptions("all_cnn_c", num_classes=images.num_classes, dropout=0.5)
+    network = NetworkOptions(
+        "all_cnn_c", num_classes=images.num_classes, dropout=0.5, activate_last=True
+    )
     return Recipe(network, images, _SGD, epochs=50, search_epochs=25)
 
 
