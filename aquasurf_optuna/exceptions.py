@@ -62,6 +62,10 @@ class InitializationError(AquaSurfError):
     """No weights exist that give the signals of a network unit variance."""
 
 
+class DatasetError(AquaSurfError):
+    """A file of a data set is missing, broken or cannot be fetched; the message names it."""
+
+
 class FeatureStoreError(AquaSurfError):
     """The feature store cannot be opened, or holds something that it did not write."""
 

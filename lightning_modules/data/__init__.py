@@ -1,1 +1,19 @@
-"""Data modules."""
+"""Data modules: handwritten digits, CIFAR, Imagenette and ImageNet."""
+
+from lightning_modules.data.cifar import CifarDataModule
+from lightning_modules.data.digits import (
+    HARDER,
+    LARGE,
+    PLAIN,
+    DigitsDataModule,
+    DigitsTask,
+)
+
+__all__ = [
+    "HARDER",
+    "LARGE",
+    "PLAIN",
+    "CifarDataModule",
+    "DigitsDataModule",
+    "DigitsTask",
+]

@@ -6,8 +6,8 @@ activation function reaches the same accuracy within the noise of the seed, so t
 nothing. The harder form (`HARDER`) puts each digit at a random place on a larger canvas, adds
 another one, mirrored and faint, and Gaussian noise, anew in every epoch.
 
-Shapes: `images` are float32 `[n, 1, canvas, canvas]`, standardised to mean 0 and variance 1 over
-the training images; `labels` are int64 `[n]`.
+Shapes: `images` are float32 `[n, 1, side, side]`, `side` being the canvas times its enlargement,
+standardised to mean 0 and variance 1 over the training images; `labels` are int64 `[n]`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from typing import Literal, NamedTuple
 import lightning as L
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+
+from lightning_modules.data._checks import require_between
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -31,6 +34,7 @@ SPLIT_SIZES: dict[Split, int] = {"train": 900, "validation": 450, "test": 447}
 
 _SPLIT_SEED = 0
 _SIDE = 8
+_CLASSES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +45,17 @@ class DigitsTask:
         canvas: Side of the square image on which the digit is placed at random, 8 or more.
         clutter: Weight at which another digit of the same split, mirrored, is added.
         noise: Standard deviation of the Gaussian noise that is added to every pixel.
+        enlarge: Factor on the side of the finished canvas, filled in bilinearly.
 
     Raises:
-        ValueError: If the canvas is smaller than a digit, or a strength is negative.
+        ValueError: If the canvas is smaller than a digit, a strength is negative, or the factor is
+            below 1.
     """
 
     canvas: int = 10
     clutter: float = 0.2
     noise: float = 0.25
+    enlarge: int = 1
 
     def __post_init__(self) -> None:
         if self.canvas < _SIDE:
@@ -56,10 +63,13 @@ class DigitsTask:
                 f"DigitsTask: canvas must be {_SIDE} or more to hold a digit, got {self.canvas!r}"
             )
         for name in ("clutter", "noise"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(
-                    f"DigitsTask: {name} must be 0 or more, got {getattr(self, name)!r}"
-                )
+            require_between("DigitsTask", name, getattr(self, name), 0)
+        require_between("DigitsTask", "enlarge", self.enlarge, 1)
+
+    @property
+    def side(self) -> int:
+        """Side of the square images."""
+        return self.canvas * self.enlarge
 
     @property
     def is_random(self) -> bool:
@@ -71,6 +81,8 @@ HARDER = DigitsTask()
 """Random place on a 10x10 canvas, clutter and noise: tells activation functions apart."""
 PLAIN = DigitsTask(canvas=_SIDE, clutter=0.0, noise=0.0)
 """The images as they are."""
+LARGE = DigitsTask(canvas=_SIDE, clutter=0.0, noise=0.0, enlarge=4)
+"""The images as they are, at the 32x32 that networks for CIFAR expect."""
 
 
 class LabelledImages(NamedTuple):
@@ -138,7 +150,7 @@ class DigitsDataModule(L.LightningDataModule):
     validation and test images.
 
     Args:
-        task: What is done to the images; `HARDER` or `PLAIN`, or settings of your own.
+        task: What is done to the images; `HARDER`, `PLAIN` or `LARGE`, or settings of your own.
         batch_size: Images in a training batch; a last, smaller batch is left out.
         eval_copies: How many renderings of each validation and test image are evaluated; tasks
             without randomness have one.
@@ -147,6 +159,10 @@ class DigitsDataModule(L.LightningDataModule):
 
     Raises:
         ValueError: If a size is below 1, or the training batch is larger than the training part.
+
+    Attributes:
+        num_classes: Number of classes, 10.
+        image_size: Side of the square images.
     """
 
     def __init__(
@@ -159,15 +175,17 @@ class DigitsDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _require_between("batch_size", batch_size, 1, SPLIT_SIZES["train"])
-        _require_between("eval_copies", eval_copies, 1, None)
-        _require_between("eval_batch_size", eval_batch_size, 1, None)
-        _require_between("seed", seed, 0, None)
+        require_between("DigitsDataModule", "batch_size", batch_size, 1, SPLIT_SIZES["train"])
+        require_between("DigitsDataModule", "eval_copies", eval_copies, 1)
+        require_between("DigitsDataModule", "eval_batch_size", eval_batch_size, 1)
+        require_between("DigitsDataModule", "seed", seed, 0)
         self.task = task
         self.batch_size = batch_size
         self.eval_copies = eval_copies if task.is_random else 1
         self.eval_batch_size = eval_batch_size
         self.seed = seed
+        self.num_classes = _CLASSES
+        self.image_size = task.side
 
     def training_images(self, epoch: int) -> LabelledImages:
         """Return the 900 training images of an epoch, shuffled."""
@@ -193,6 +211,10 @@ class DigitsDataModule(L.LightningDataModule):
     def test_dataloader(self) -> BatchLoader:
         """Return the loader of the fixed test images."""
         return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Return the loader of the fixed test images; its batches hold the labels too."""
+        return self.test_dataloader()
 
     def _evaluation_loader(self, split: Split) -> BatchLoader:
         return BatchLoader(
@@ -220,7 +242,7 @@ def digits_split(split: Split) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def _draw(
     split: Split, task: DigitsTask, seed: tuple[int, ...], *, shuffle: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Render a whole split once, before standardisation: images `[n, canvas, canvas]`, labels."""
+    """Render a whole split once, before standardisation: images `[n, side, side]`, labels."""
     images, labels = digits_split(split)
     rng = np.random.default_rng((SPLITS.index(split), *seed))
     if shuffle:
@@ -232,7 +254,15 @@ def _draw(
         canvases += task.clutter * _placed(others[:, :, ::-1], task.canvas, rng)
     if task.noise > 0:
         canvases += task.noise * rng.standard_normal(canvases.shape, dtype=np.float32)
-    return canvases, labels
+    return _enlarged(canvases, task.enlarge), labels
+
+
+def _enlarged(canvases: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    if factor == 1:
+        return canvases
+    images = torch.from_numpy(canvases).unsqueeze(1)
+    enlarged = F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+    return enlarged.squeeze(1).numpy()
 
 
 def _placed(
@@ -269,9 +299,3 @@ def _evaluation_images(split: Split, task: DigitsTask, copies: int) -> LabelledI
     return LabelledImages(
         torch.cat([images for images, _ in rendered]), torch.cat([labels for _, labels in rendered])
     )
-
-
-def _require_between(name: str, value: int, low: int, high: int | None) -> None:
-    if value < low or (high is not None and value > high):
-        allowed = f"{low} or more" if high is None else f"between {low} and {high}"
-        raise ValueError(f"DigitsDataModule: {name} must be {allowed}, got {value!r}")
