@@ -83,7 +83,7 @@ class Bottleneck(nn.Module):
         """Return the sum of the branch and the shortcut."""
         active = x if self.norm1 is None or self.act1 is None else self.act1(self.norm1(x))
         shortcut: Tensor = x if self.projection is None else self.projection(active)
-        branch = self.conv1(active)
+        branch: Tensor = self.conv1(active)
         branch = self.conv2(self.act2(self.norm2(branch)))
         branch = self.conv3(self.act3(self.norm3(branch)))
         return shortcut + branch
