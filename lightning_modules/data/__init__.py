@@ -8,6 +8,8 @@ from lightning_modules.data.digits import (
     DigitsDataModule,
     DigitsTask,
 )
+from lightning_modules.data.imagenet import ImageNetDataModule
+from lightning_modules.data.imagenette import ImagenetteDataModule
 
 __all__ = [
     "HARDER",
@@ -16,4 +18,6 @@ __all__ = [
     "CifarDataModule",
     "DigitsDataModule",
     "DigitsTask",
+    "ImageNetDataModule",
+    "ImagenetteDataModule",
 ]

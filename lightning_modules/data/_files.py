@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import shutil
 import tarfile
 import tempfile
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset, pil_loader
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import pil_loader
 
 from aquasurf_optuna.exceptions import DatasetError
 
@@ -76,43 +77,36 @@ def read_image(path: str, *, remedy: str) -> Any:
         ) from error
 
 
-def class_names(folder: Path, *, remedy: str) -> list[str]:
-    """Return the names of the class folders in `folder`, sorted.
-
-    Raises:
-        DatasetError: If there are none.
-    """
-    try:
-        names: list[str] = find_classes(folder)[0]
-    except OSError as error:
-        problem = "holds no class folders" if folder.is_dir() else "is missing"
-        raise DatasetError(f"{folder} {problem}; {remedy}") from error
-    return names
-
-
-def labelled_files(folder: Path, names: Sequence[str], *, remedy: str) -> list[tuple[str, int]]:
-    """Return the path of each image file with its class, in the order of `names`.
+def image_folder(folder: Path, *, classes: Sequence[str] | None = None, remedy: str) -> ImageFolder:
+    """Return the images of a folder that holds one folder for each class.
 
     Args:
-        folder: Holds a folder for each class.
-        names: The classes.
-        remedy: What to do about a missing one, for the message.
+        folder: The folder.
+        classes: Names that the class folders must have; None for any.
+        remedy: What to do about a missing or broken file, for the message.
 
     Raises:
-        DatasetError: If a class has no folder, or none with images in it.
+        DatasetError: If the folder or a class is missing or empty, or there is a class too many.
+            Reading a broken image raises it too.
     """
-    files: list[tuple[str, int]] = make_dataset(
-        folder,
-        {name: index for index, name in enumerate(names)},
-        extensions=IMG_EXTENSIONS,
-        allow_empty=True,
+    reader = functools.partial(read_image, remedy=remedy)
+    try:
+        pictures = ImageFolder(folder, loader=reader, allow_empty=True)
+    except OSError as error:
+        problem = "holds no class folders" if folder.is_dir() else "is missing or no folder"
+        raise DatasetError(f"{folder} {problem}; {remedy}") from error
+    found = set(pictures.classes)
+    filled = {pictures.classes[label] for label in set(pictures.targets)}
+    expected = found if classes is None else set(classes)
+    problems = (
+        ("is missing", expected - found),
+        ("is no class of this data set", found - expected),
+        ("holds no images", found - filled),
     )
-    counts = Counter(label for _, label in files)
-    for index, name in enumerate(names):
-        if counts[index] == 0:
-            problem = "holds no images" if (folder / name).is_dir() else "is missing"
-            raise DatasetError(f"{folder / name} {problem}; {remedy}")
-    return files
+    for problem, names in problems:
+        if names:
+            raise DatasetError(f"{folder / min(names)} {problem}; {remedy}")
+    return pictures
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,13 +8,17 @@ tells the class. Take `validation_size`, `batch_size` and, for ImageNet, `num_cl
 
 import hashlib
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from torchvision import datasets
+
+from lightning_modules.data import imagenette
 
 CIFAR = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}
 CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -89,3 +93,45 @@ def _noise(
     low = np.asarray(100 * np.asarray(brightness), dtype=np.int64)
     low = low.reshape(low.shape + (1,) * (len(shape) - low.ndim))
     return rng.integers(low, low + 156, size=shape).astype(np.uint8)
+
+
+def write_imagenette(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    train: int = 2,
+    val: int = 1,
+    side: int = 48,
+    seed: int = 0,
+) -> Path:
+    """Write Imagenette with so many images of each class; return its folder."""
+    folder = root / imagenette.FOLDER
+    counts = {"train": train, "val": val}
+    _write_class_folders(folder, imagenette.CLASSES, counts, side, seed)
+    totals = {part: count * len(imagenette.CLASSES) for part, count in counts.items()}
+    monkeypatch.setattr(imagenette, "IMAGES", totals)
+    return folder
+
+
+def write_imagenet(
+    root: Path, *, classes: int = 3, train: int = 4, val: int = 2, side: int = 48, seed: int = 0
+) -> Path:
+    """Write ImageNet with so many images of each class; return its folder, which is `root`."""
+    names = [f"n{100 + index:08d}" for index in range(classes)]
+    _write_class_folders(root, names, {"train": train, "val": val}, side, seed)
+    return root
+
+
+def _write_class_folders(
+    folder: Path, names: Sequence[str], counts: dict[str, int], side: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    for part, count in counts.items():
+        for index, name in enumerate(names):
+            place = folder / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                # Neither square nor of one shape, as photographs are.
+                shape = (side, side + 8 + number, 3)
+                pixels = _noise(shape, index / len(names), rng)
+                Image.fromarray(pixels).save(place / f"{name}_{number}.JPEG", quality=95)
