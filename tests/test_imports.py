@@ -16,6 +16,7 @@ FLOW = (
     "space",
     "catalogue",
     "features._kfac",
+    "features.layers",
     "features._capture",
     "features._loss",
     "features.spectra",

@@ -1,8 +1,7 @@
 """One forward and one backward pass through a model that is handed back as it came.
 
-Finds the layers whose weights count, refuses those that would be counted wrongly, and records each
-layer's ``Omega`` while the forward pass runs and its pre-activation gradients after it. The
-mathematics is in :mod:`aquasurf_optuna.features._kfac`.
+Records each layer's ``Omega`` while the forward pass runs, and its pre-activation gradients after
+it. The mathematics is in :mod:`aquasurf_optuna.features._kfac`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.nn.parameter import is_lazy
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError, UnsupportedModelError
 from aquasurf_optuna.features import _kfac
+from aquasurf_optuna.features.layers import Layer
 
-Layer = nn.Linear | nn.Conv2d
-LayerTypes = tuple[type[nn.Module], ...]
-
-# The paper leaves normalisation layers out of the Fisher information (Appendix C).
-_NORMALIZATION = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _NORMALIZES_BY_BATCH = nn.modules.batchnorm._NormBase
 
 
@@ -48,41 +42,6 @@ class _ForwardRecord(NamedTuple):
     dtype: torch.dtype
 
 
-def find_layers(model: nn.Module, skip: LayerTypes = ()) -> dict[str, Layer]:
-    """Return the model's Linear and Conv2d layers by name, in the order of the modules.
-
-    Args:
-        model: The network.
-        skip: Kinds of modules whose own parameters are left out.
-
-    Raises:
-        UnsupportedModelError: If there is no such layer, or a parameter belongs to a layer that is
-            not covered, is shared by two modules, or is not initialised yet.
-    """
-    layers: dict[str, Layer] = {}
-    owners: dict[int, str] = {}
-    for name, module in model.named_modules():
-        parameters = [p for p in module._parameters.values() if p is not None]
-        if isinstance(module, skip) or not parameters:
-            continue
-        _check_parameters(name, parameters, owners)
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            _check_forward(name, module)
-            layers[name] = module
-        elif not isinstance(module, _NORMALIZATION):
-            raise UnsupportedModelError(
-                f"layer {name!r} is a {type(module).__name__} with parameters of its own; covered "
-                "are Linear and Conv2d, and normalisation layers are left out. To leave this kind "
-                f"out as well, pass skip=({type(module).__name__},)"
-            )
-    if not layers:
-        raise UnsupportedModelError(
-            f"the model {type(model).__name__} has no Linear and no Conv2d layer that counts, so "
-            "it has no Fisher eigenvalues"
-        )
-    return layers
-
-
 def capture(
     model: nn.Module,
     layers: Mapping[str, Layer],
@@ -95,7 +54,7 @@ def capture(
 
     Args:
         model: The network; it comes back as it was, also after an error.
-        layers: From :func:`find_layers`.
+        layers: From :func:`~aquasurf_optuna.features.layers.find_layers`.
         inputs: ``(M, ...)``.
         loss: Maps the network's outputs to the sum of the samples' losses.
         seed: Seeds what the network itself may draw.
@@ -180,43 +139,6 @@ def private_randomness(seed: int, devices: set[torch.device]) -> Iterator[None]:
 def devices_of(model: nn.Module) -> set[torch.device]:
     """Return where the model's parameters are."""
     return {parameter.device for parameter in model.parameters()}
-
-
-def _check_parameters(name: str, parameters: list[nn.Parameter], owners: dict[int, str]) -> None:
-    for parameter in parameters:
-        if is_lazy(parameter):
-            raise UnsupportedModelError(
-                f"layer {name!r} has parameters that are not initialised yet; run the model once "
-                "on a batch before asking for its eigenvalues"
-            )
-        if parameter.is_inference():
-            raise UnsupportedModelError(
-                f"layer {name!r} was built in torch.inference_mode(), where no gradients exist; "
-                "build the model outside it"
-            )
-        if id(parameter) in owners:
-            raise UnsupportedModelError(
-                f"layers {owners[id(parameter)]!r} and {name!r} share a parameter (tied weights), "
-                "for which these Kronecker factors do not hold; untie them"
-            )
-        owners[id(parameter)] = name
-
-
-def _check_forward(name: str, module: Layer) -> None:
-    kind = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
-    own = [f for f in ("forward", "_conv_forward") if f in vars(module)]
-    if (
-        own
-        or type(module).forward is not kind.forward
-        or (
-            isinstance(module, nn.Conv2d)
-            and type(module)._conv_forward is not nn.Conv2d._conv_forward
-        )
-    ):
-        raise UnsupportedModelError(
-            f"layer {name!r}, a {type(module).__name__}, overrides the forward pass of "
-            f"{kind.__name__}, so what its weights see is unknown; use {kind.__name__} itself"
-        )
 
 
 @contextlib.contextmanager

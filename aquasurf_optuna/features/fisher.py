@@ -24,16 +24,14 @@ from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features import _kfac
 from aquasurf_optuna.features._capture import (
-    Layer,
     LayerRecord,
-    LayerTypes,
     capture,
     devices_of,
-    find_layers,
     gradient_factor,
     private_randomness,
 )
 from aquasurf_optuna.features._loss import Loss, check_loss, summed_loss
+from aquasurf_optuna.features.layers import Layer, LayerTypes, find_layers
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
 
 Representation = Literal["quantiles", "histogram"]
@@ -78,7 +76,8 @@ def fisher_log_eigenvalues(
             sample, ``(M,)`` or ``(M, ...)``, to be summed (``reduction="none"``); it needs targets.
         seed: Decides the sampled labels, by numbers that do not depend on the model: two networks
             that predict alike get like labels.
-        skip: Kinds of modules whose own parameters are left out.
+        skip: Kinds of modules whose own parameters are left out;
+            :func:`~aquasurf_optuna.features.layers.weightless_kinds` finds what a network needs.
 
     Returns:
         For each layer, in the order in which they run, the natural logarithms of its eigenvalues:

@@ -7,8 +7,7 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import nn
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
@@ -16,12 +15,11 @@ from lightning_modules.callbacks import (
     INVALID_KEY,
     SUMMARY_KEY,
     FisherEigenvalues,
-    first_inputs,
 )
 from lightning_modules.classifier import Classifier
+from lightning_modules.data.digits import DigitsDataModule
 from lightning_modules.networks import NetworkOptions
 from lightning_modules.training import TrainingOptions
-from lightning_modules.data.digits import DigitsDataModule
 
 MakeTrainer = Callable[..., L.Trainer]
 
@@ -55,9 +53,9 @@ def test_eigenvalues_are_those_computed_by_hand(
     assert callback.eigenvalues.keys() == expected.keys()
     for name, values in expected.items():
         assert torch.equal(callback.eigenvalues[name], values)
-    saved = np.load(tmp_path / "eigenvalues.npz")
-    assert set(saved) == {f"layer:{name}" for name in expected}
-    assert np.array_equal(saved["layer:conv4"], expected["conv4"].numpy())
+    with np.load(tmp_path / "eigenvalues.npz") as saved:
+        assert set(saved) == {f"layer:{name}" for name in expected}
+        assert np.array_equal(saved["layer:conv4"], expected["conv4"].numpy())
 
 
 def test_a_trial_keeps_a_short_summary(
@@ -143,52 +141,3 @@ def test_a_resumed_run_computes_nothing(
     resumed.fit(classifier(tiny), datamodule=data, ckpt_path=tmp_path / "one_epoch.ckpt")
     assert resumed.global_step == 2 * trainer.global_step
     assert callback.eigenvalues is None
-
-
-class Peek(L.Callback):
-    """Records what the callback would see, and what the training then sees."""
-
-    def __init__(self) -> None:
-        self.peeked: Tensor | None = None
-        self.seen: list[Tensor] = []
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.peeked = first_inputs(trainer)
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: list[Tensor], batch_idx: int
-    ) -> None:
-        self.seen.append(batch[0])
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.parametrize("own_generator", [True, False])
-def test_a_shuffled_loader_gives_its_very_first_batch_and_keeps_its_order(
-    own_generator: bool, make_trainer: MakeTrainer
-) -> None:
-    images = torch.randn(40, 1, 8, 8)
-    dataset = TensorDataset(images, torch.arange(40) % 10)
-
-    def run(callbacks: list[L.Callback]) -> None:
-        torch.manual_seed(1)
-        generator = torch.Generator().manual_seed(2) if own_generator else None
-        loader = DataLoader(dataset, batch_size=8, shuffle=True, generator=generator)
-        model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-        make_trainer(callbacks=callbacks).fit(model, loader, loader)
-
-    peek, plain = Peek(), Peek()
-    plain.on_train_start = lambda *_: None  # type: ignore[method-assign]
-    run([peek])
-    run([plain])
-    assert peek.peeked is not None
-    assert torch.equal(peek.peeked, peek.seen[0])
-    assert torch.equal(torch.cat(peek.seen), torch.cat(plain.seen))
-
-
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_a_batch_without_inputs_is_refused(make_trainer: MakeTrainer) -> None:
-    dataset = [{"image": torch.zeros(1, 8, 8), "label": 0}] * 4
-    loader = DataLoader(dataset, batch_size=None)  # type: ignore[arg-type]
-    model = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    with pytest.raises(TypeError, match="starts with it; got a batch of type dict"):
-        make_trainer(callbacks=[FisherEigenvalues()]).fit(model, loader, loader)

@@ -1,0 +1,51 @@
+"""Which network a LightningModule's eigenvalues are, and how it runs while they are computed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_modules.classifier import Classifier
+
+
+def network_of(module: L.LightningModule) -> nn.Module:
+    """Return a `Classifier`'s network, or any other module itself; never its compiled wrapping."""
+    network = module.network if isinstance(module, Classifier) else module
+    original: nn.Module = getattr(network, "_orig_mod", network)
+    return original
+
+
+def own_parameters(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, str]:
+    """Return the modules of these kinds that have parameters of their own: name -> kind."""
+    return {
+        name: type(module).__name__
+        for name, module in network.named_modules()
+        if isinstance(module, kinds) and any(True for _ in module.parameters(recurse=False))
+    }
+
+
+def counted(left_out: Mapping[str, str]) -> str:
+    """Say how many modules there are of each kind, for example "14 RelPosBias"."""
+    return ", ".join(f"{count} {kind}" for kind, count in Counter(left_out.values()).items())
+
+
+@contextlib.contextmanager
+def alone_and_eager(network: nn.Module) -> Iterator[None]:
+    """Let the network run on this rank alone, and without compiled code, in which no hook runs."""
+    synchronised = [m for m in network.modules() if isinstance(m, nn.SyncBatchNorm)]
+    try:
+        for module in synchronised:
+            # Its own forward pass would wait for the other ranks.
+            module.__dict__["forward"] = functools.partial(_BatchNorm.forward, module)
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for module in synchronised:
+            del module.__dict__["forward"]
