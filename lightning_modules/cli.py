@@ -52,18 +52,27 @@ class _Cli(LightningCLI):
             super().instantiate_classes()
         except AquaSurfError:
             raise
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
+        except (TypeError, ValueError) as error:
+            # jsonargparse wraps what a class says into lines about the types it tried.
+            raise SettingsError(str(_root(error))) from error
 
 
-def run(arguments: Sequence[str], *, callbacks: Sequence[L.Callback] = ()) -> LightningCLI:
+def _root(error: BaseException) -> BaseException:
+    """Return the error from which another one was made."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
+
+
+def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()) -> LightningCLI:
     """Run one subcommand of LightningCLI: `fit`, `validate`, `test` or `predict`.
 
     The configuration is not saved beside the run: that dies at the second run in one directory, and
     `--print_config` gives it to whoever wants it.
 
     Args:
-        arguments: The subcommand and its arguments, as on the command line.
+        arguments: The subcommand and its arguments, as on the command line; None takes them from
+            the command line itself.
         callbacks: Callbacks beside those of the configuration.
 
     Returns:
@@ -87,11 +96,11 @@ def run(arguments: Sequence[str], *, callbacks: Sequence[L.Callback] = ()) -> Li
             seed_everything_default=0,
             trainer_defaults={"callbacks": list(callbacks)},
             parser_kwargs={"prog": PROGRAM},
-            args=list(arguments),
+            args=None if arguments is None else list(arguments),
         )
 
 
-def main(arguments: Sequence[str]) -> LightningCLI:
+def main(arguments: Sequence[str] | None = None) -> LightningCLI:
     """Do what `run` does, with every error of ours as one line.
 
     Raises:

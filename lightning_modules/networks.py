@@ -85,20 +85,25 @@ class NetworkOptions:
                 f"got {self.in_channels!r} and {self.image_size!r}"
             )
         network = self._network(activation)
-        return autoinit_(network) if self.initialization == "autoinit" else network
+        return autoinit_(network, shape) if self.initialization == "autoinit" else network
 
     def _network(self, activation: ActivationLike) -> nn.Module:
         settings: dict[str, Any] = {
             "num_classes": self.num_classes,
             "in_channels": self.in_channels,
         }
-        for name in ("width", "dropout", "activate_last"):
-            if getattr(self, name) is not None:
-                settings[name] = getattr(self, name)
-        settings |= self.options
+        own = {name: getattr(self, name) for name in ("width", "dropout", "activate_last")}
+        own = {name: value for name, value in own.items() if value is not None}
         if self.name.startswith(_TIMM):
+            if own:
+                raise ValueError(
+                    f"NetworkOptions: {', '.join(own)} cannot be set for {self.name}; leave them "
+                    "out (null), and give what timm takes, such as drop_rate, in options"
+                )
             # timm itself knows what else the network takes.
+            settings |= self.options
             return TimmClassifier(self.name.removeprefix(_TIMM), activation, **settings)
+        settings |= own | self.options
         build = _builder(self.name)
         taken = list(inspect.signature(build).parameters)[1:]
         if "image_size" in taken:

@@ -10,13 +10,13 @@ from torch import nn
 from aquasurf_optuna.activation import Activation
 from aquasurf_optuna.exceptions import InitializationError
 from aquasurf_optuna.expression import Expression
-from lightning_modules.networks import NetworkOptions
 from lightning_modules.digits_recipe import (
     DIGITS_RECIPE,
     DigitsRecipe,
     build_digits_model,
     train_digits,
 )
+from lightning_modules.networks import NetworkOptions
 
 
 @pytest.fixture

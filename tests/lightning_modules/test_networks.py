@@ -79,6 +79,8 @@ def test_initialization_is_a_choice() -> None:
         (NetworkOptions("resnet65"), "got 'resnet65'; did you mean resnet56"),
         (NetworkOptions("vgg"), "must be one of all_cnn_c, .* or timm/<.*got 'vgg'; timm.list"),
         (NetworkOptions("timm/resnet0"), "has no model 'resnet0'"),
+        (NetworkOptions("timm/ghostnet_050"), "'ghostnet_050' does not let its activation be"),
+        (NetworkOptions("timm/resnet18", width=2.0), "width cannot be set for timm/resnet18"),
         (NetworkOptions(initialization="he"), "must be 'autoinit' or 'torch', got 'he'"),  # type: ignore[arg-type]
         (NetworkOptions("resnet56", dropout=0.5), "resnet56 takes .*width.*; got dropout"),
         (NetworkOptions(options={"blocks": 2}), "all_cnn_c takes .*dropout.*; got blocks"),
