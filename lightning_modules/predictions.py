@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
 COLUMNS = ("image", "predicted_class", "probability")
 
 
-class CsvPredictions(BasePredictionWriter):
+class CsvPredictions(L.Callback):
     """Write the likeliest class of every image to a CSV file.
 
     A row an image: its place in the prediction set, the class, and the probability of that class.
     The file appears when the last batch is done; an interrupted run leaves none. Several processes
-    write a file each, with the rank before the suffix.
+    write a file each, with the rank before the suffix: Lightning gives them every n-th image.
 
     Args:
         path: The file; its folder has to exist.
     """
 
     def __init__(self, path: str | Path = "predictions.csv") -> None:
-        super().__init__(write_interval="batch")
         self.path = Path(path)
         self._rows: list[tuple[int, int, float]] = []
 
@@ -43,22 +40,20 @@ class CsvPredictions(BasePredictionWriter):
             )
         self._rows.clear()
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        prediction: Tensor,
-        batch_indices: Sequence[int] | None,
+        outputs: Tensor,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch of probabilities `[batch, classes]`."""
-        probabilities, classes = prediction.max(dim=1)
-        first = len(self._rows)
-        places = batch_indices or range(first, first + len(classes))
-        rows = zip(places, classes.tolist(), probabilities.tolist(), strict=True)
-        self._rows += [(place, label, share) for place, label, share in rows]
+        probabilities, classes = outputs.max(dim=1)
+        for label, probability in zip(classes.tolist(), probabilities.tolist(), strict=True):
+            place = trainer.global_rank + len(self._rows) * trainer.world_size
+            self._rows.append((place, label, probability))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, whole or not at all."""
