@@ -6,13 +6,13 @@ command line.
 
 What the tables leave open: AdamW's weight decay of "0.02 times the current learning rate" is what
 torch's AdamW does with `weight_decay=0.02`; MobileViTv2 and CoAtNet, for which no initialisation is
-named, keep timm's own; Mixup and CutMix take turns at random, a batch each.
+named, keep timm's own; Mixup and CutMix take turns at random, a batch each; the photographs of
+Table 6 are mirrored at random, as is usual with random resized crops.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -25,9 +25,6 @@ from lightning_modules.classifier import Classifier
 from lightning_modules.data import CifarDataModule, ImageNetDataModule, ImagenetteDataModule
 from lightning_modules.networks import NetworkOptions
 from lightning_modules.training import TrainingOptions
-
-DEFAULT_ROOT = "data"
-"""Folder of the data sets, where none is named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +54,12 @@ class CifarImages:
         """Number of classes."""
         return {"cifar10": 10, "cifar100": 100}[self.name]
 
-    def module(self, root: str | Path, **loading: Any) -> CifarDataModule:
+    def module(self, **loading: Any) -> CifarDataModule:
         """Return the data module; `loading` is what it takes beside the recipe."""
         settings = dataclasses.asdict(self)
         # CIFAR's images have one size only.
         del settings["image_size"]
-        return CifarDataModule(**settings, root=str(root), **loading)
+        return CifarDataModule(**settings, **loading)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +72,7 @@ class CroppedImages:
         image_size: Side of the images.
         crop_fraction: Side of the centre crop for evaluation, as a share of the whole image's.
         minimum_area: Smallest share of the image that a random resized crop shows.
+        flip: Whether training images are mirrored at random.
         randaugment_magnitude: Strength of RandAugment.
         randaugment_layers: How many times RandAugment is applied to an image.
         mixup_alpha: Of the Beta distribution from which Mixup draws.
@@ -86,6 +84,7 @@ class CroppedImages:
     image_size: int = 160
     crop_fraction: float = 0.95
     minimum_area: float = 0.08
+    flip: bool = True
     randaugment_magnitude: int = 6
     randaugment_layers: int = 2
     mixup_alpha: float = 0.1
@@ -96,13 +95,13 @@ class CroppedImages:
         """Number of classes."""
         return {"imagenette": 10, "imagenet": 1000}[self.name]
 
-    def module(self, root: str | Path, **loading: Any) -> ImagenetteDataModule | ImageNetDataModule:
+    def module(self, **loading: Any) -> ImagenetteDataModule | ImageNetDataModule:
         """Return the data module; `loading` is what it takes beside the recipe."""
         settings = dataclasses.asdict(self)
         del settings["name"]
         if self.name == "imagenette":
-            return ImagenetteDataModule(**settings, root=str(root), **loading)
-        return ImageNetDataModule(**settings, root=str(root), **loading)
+            return ImagenetteDataModule(**settings, **loading)
+        return ImageNetDataModule(**settings, **loading)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,15 +143,14 @@ class Recipe:
             return Classifier(self.network, activation=str(activation), training=self.training)
         return Classifier(self.build(activation), training=self.training)
 
-    def data(self, root: str | Path = DEFAULT_ROOT, **loading: Any) -> L.LightningDataModule:
+    def data(self, **loading: Any) -> L.LightningDataModule:
         """Return the data module.
 
         Args:
-            root: Folder of the data set.
-            **loading: What the data module takes beside the recipe: `download`, `seed`,
-                `num_workers`, `pin_memory`.
+            **loading: What the data module takes beside the recipe: `root`, `download`, `seed`,
+                `num_workers`, `pin_memory`, `eval_batch_size`.
         """
-        return self.images.module(root, **loading)
+        return self.images.module(**loading)
 
 
 _SGD = TrainingOptions(
