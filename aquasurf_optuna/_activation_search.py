@@ -16,7 +16,7 @@ import optuna
 from aquasurf_optuna._candidates import CandidatePool, FisherSource, Surrogate
 from aquasurf_optuna._history import History, HistoryReader
 from aquasurf_optuna.catalogue import Catalogue
-from aquasurf_optuna.exceptions import SpaceError
+from aquasurf_optuna.exceptions import SamplerError, SpaceError
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
 if TYPE_CHECKING:
@@ -126,6 +126,24 @@ class ActivationSearch:
         yield from self.compatible((c for c in ranked if c not in untried), fixed)
         if fixed:
             yield from self.compatible(self.pool.remaining(history.taken), fixed)
+
+    def prediction(self, history: History, params: Mapping[str, Any]) -> float | None:
+        """Return the predicted value of the function that parameters name, higher being better.
+
+        Returns:
+            The value; None without any value measured, or where :meth:`CandidatePool.prediction`
+            has none.
+
+        Raises:
+            SamplerError: If they name no function of the space.
+        """
+        class_id = self.reader.class_of_params(params)
+        if class_id is None:
+            raise SamplerError(
+                f"the parameters {dict(params)} name no function of {self._space}; before the "
+                f"prediction, the trial must suggest one, by suggest(trial, {self._name!r})"
+            )
+        return self.pool.prediction(class_id, history.values) if history.has_scale else None
 
     def compatible(self, classes: Iterable[int], fixed: Mapping[str, Any]) -> Iterator[Proposal]:
         """Yield proposals for those of `classes` that have a graph with the fixed operators."""

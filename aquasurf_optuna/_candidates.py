@@ -9,6 +9,7 @@ Classes are numbers of the catalogue throughout; rows are those of the surrogate
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
@@ -176,19 +177,54 @@ class CandidatePool:
         if not free or not values:
             return free
         self._embed(values)
-        observed = [class_id for class_id in values if class_id in self._rows]
-        if not observed:
+        predicted = self._predicted(free, values)
+        if predicted is None:
             return free
-        self._surrogate.fit(
-            [self._rows[class_id] for class_id in observed],
-            [values[class_id] for class_id in observed],
-        )
-        predicted = self._surrogate.predict([self._rows[class_id] for class_id in free])
         return [free[place] for place in np.argsort(-predicted, kind="stable")]
+
+    def prediction(self, class_id: int, values: Mapping[int, float]) -> float | None:
+        """Return the predicted value of one class, which need not be in the pool.
+
+        Nothing that is proposed later depends on whether it was asked for.
+
+        Args:
+            class_id: The class.
+            values: Value of each class tried, higher being better.
+
+        Returns:
+            The value, or None if the class has no valid spectrum, or none of those tried has.
+        """
+        if not self._valid([class_id]):
+            return None
+        classes = [class_id, *self._valid(values)]
+        pool = self if self._rows.keys() >= set(classes) else self._copy()
+        pool._embed(classes)
+        predicted = pool._predicted([class_id], values)
+        return None if predicted is None else float(predicted[0])
 
     def remaining(self, taken: frozenset[int]) -> list[int]:
         """Return the free classes that are not drawn yet, in the order in which they would be."""
         return [c for c in self._undrawn if c not in taken and c not in self._candidates]
+
+    def _predicted(
+        self, classes: Sequence[int], values: Mapping[int, float]
+    ) -> NDArray[np.float64] | None:
+        """Fit to what is embedded, and predict; None where nothing tried is embedded."""
+        observed = [class_id for class_id in values if class_id in self._rows]
+        if not observed:
+            return None
+        self._surrogate.fit(
+            [self._rows[class_id] for class_id in observed],
+            [values[class_id] for class_id in observed],
+        )
+        return self._surrogate.predict([self._rows[class_id] for class_id in classes])
+
+    def _copy(self) -> CandidatePool:
+        """Return a pool that can embed more classes; the features known are shared with it."""
+        pool = copy.copy(self)
+        pool._rows = dict(self._rows)
+        pool._surrogate = copy.deepcopy(self._surrogate)
+        return pool
 
     def _free(self, taken: frozenset[int]) -> list[int]:
         return [c for c in self._valid(self._candidates) if c not in taken]

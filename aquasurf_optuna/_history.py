@@ -35,11 +35,13 @@ class History:
         taken: Classes that are tried, running, claimed or waiting in the queue.
         values: Mean value of each class tried, higher being better, failures included.
         rivals: Claimed class of every other running trial, by trial number.
+        has_scale: Whether a value was measured. With failures alone, `values` are made up.
     """
 
     taken: frozenset[int]
     values: dict[int, float]
     rivals: dict[int, int]
+    has_scale: bool
 
 
 class HistoryReader:
@@ -83,7 +85,8 @@ class HistoryReader:
                 rivals[trial.number] = class_id
             elif trial.state.is_finished():
                 scores.setdefault(class_id, []).append(_score(trial, maximize=maximize))
-        return History(frozenset(taken), _mean_values(scores), rivals)
+        has_scale = any(score is not None for some in scores.values() for score in some)
+        return History(frozenset(taken), _mean_values(scores), rivals, has_scale)
 
     def class_of_params(self, params: Mapping[str, Any]) -> int | None:
         """Return the class that parameters name, or None if they name no function of the space."""

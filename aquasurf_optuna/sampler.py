@@ -26,6 +26,7 @@ from optuna.study import StudyDirection
 
 from aquasurf_optuna._activation_search import ActivationSearch
 from aquasurf_optuna._candidates import FisherSource
+from aquasurf_optuna._sampler_arguments import catalogues_at_hand, check_options, check_spaces
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial, Trial, TrialState
 
     from aquasurf_optuna._candidates import Progress, Surrogate
     from aquasurf_optuna._history import History
@@ -114,14 +115,14 @@ class AquaSurfSampler(BaseSampler):
         seed: int | None = None,
     ) -> None:
         spaces = {"activation": space} if isinstance(space, SearchSpace) else dict(space)
-        _check_spaces(spaces)
-        _check_options(features, store, surrogate, pool_size)
+        check_spaces(spaces)
+        check_options(features, store, surrogate, pool_size)
         self._rng = np.random.default_rng(seed)
         self._base_sampler = TPESampler(seed=seed) if base_sampler is None else base_sampler
         self._source = FisherSource(
             features, FeatureStore(store) if isinstance(store, str) else store
         )
-        catalogues = _catalogues_at_hand(spaces, catalogue)
+        catalogues = catalogues_at_hand(spaces, catalogue)
         self._activations = {
             name: ActivationSearch(
                 name,
@@ -210,6 +211,38 @@ class AquaSurfSampler(BaseSampler):
             self._source.measure(missing, n_jobs=n_jobs, progress=progress)
             for pool in pools:
                 pool.embedded()
+
+    def predict(self, trial: Trial, *, name: str | None = None) -> float | None:
+        """Predict the value of a running trial from the function it has suggested.
+
+        The surrogate is fitted as for a proposal, to the finished trials of the study. Later
+        proposals do not depend on predictions. A function outside the pool is embedded like a tried
+        one, anew at each prediction; so is the pool where it is not laid out yet, which
+        :meth:`prepare` does ahead of time.
+
+        Args:
+            trial: The trial; the activation is suggested already.
+            name: Name of the activation; may be left out if there is only one.
+
+        Returns:
+            The value, in the direction of the study. None as long as no trial has finished with a
+            value, or where the trial's function, or all those tried, have no valid features.
+
+        Raises:
+            SamplerError: If there is no such activation, the trial has not suggested it, or the
+                study has several objectives.
+
+        Note:
+            The value is on the study's scale as far as the surrogate's predictions are on that of
+            what it was fitted to, as ``UmapKnnSurrogate``'s are.
+        """
+        _check_single_objective(trial.study)
+        activation = self._activation(name)
+        with self._lock:
+            history = _read(trial.study, activation, exclude=trial.number)
+            value = activation.prediction(history, trial.params)
+        minimize = trial.study.direction == StudyDirection.MINIMIZE
+        return -value if value is not None and minimize else value
 
     def embedding(self, name: str | None = None) -> Embedding:
         """Return where the surrogate puts the candidates of an activation.
@@ -316,50 +349,3 @@ def _check_single_objective(study: Study) -> None:
             f"AquaSurfSampler needs a study with one objective, but this one has "
             f"{len(study.directions)}; combine them into one value"
         )
-
-
-def _check_spaces(spaces: Mapping[str, SearchSpace]) -> None:
-    for name, space in spaces.items():
-        if not isinstance(name, str) or not name or not isinstance(space, SearchSpace):
-            raise SamplerError(
-                "space must be a SearchSpace or map names to SearchSpaces, "
-                f"but got {name!r}: {space!r}"
-            )
-    if not spaces:
-        raise SamplerError("space must hold at least one SearchSpace, but got an empty mapping")
-
-
-def _check_options(
-    features: FisherFeaturizer | None,
-    store: str | FeatureStore | None,
-    surrogate: Surrogate | None,
-    pool_size: int,
-) -> None:
-    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
-        raise SamplerError(f"pool_size must be an integer of at least 1, but got {pool_size!r}")
-    if store is not None and features is None:
-        raise SamplerError(
-            f"store={store!r} keeps Fisher features, but there are none; pass "
-            "features=FisherFeaturizer(...) too"
-        )
-    wanted = getattr(surrogate, "features", None)
-    if wanted in ("both", "fisher") and features is None:
-        raise SamplerError(
-            f"surrogate {surrogate!r} needs Fisher features; pass features=FisherFeaturizer(...), "
-            "or a surrogate with features='outputs'"
-        )
-
-
-def _catalogues_at_hand(
-    spaces: Mapping[str, SearchSpace], catalogue: Catalogue | Mapping[str, Catalogue] | None
-) -> dict[SearchSpace, Catalogue]:
-    if catalogue is None:
-        return {}
-    given = dict(catalogue) if isinstance(catalogue, Mapping) else dict.fromkeys(spaces, catalogue)
-    for name, each in given.items():
-        if not isinstance(each, Catalogue) or spaces.get(name) != each.space:
-            raise SamplerError(
-                f"the catalogue of {name!r} must be made of its space {spaces.get(name)!r}, "
-                f"but got {each!r}"
-            )
-    return {each.space: each for each in given.values()}

@@ -27,6 +27,7 @@ FLOW = (
     "_history",
     "_candidates",
     "_activation_search",
+    "_sampler_arguments",
     "sampler",
     "visualization",
     "report",
