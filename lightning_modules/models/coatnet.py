@@ -18,6 +18,9 @@ from lightning_modules.models.timm_classifier import TimmClassifier
 STAGES = 4
 """Stages of a CoAtNet."""
 
+HEAD_CHANNELS = 32
+"""Channels of an attention head."""
+
 REDUCTION = 32
 """Side of the images over the side of the last stage's maps."""
 
@@ -94,3 +97,6 @@ def _check_sizes(image_size: int, depths: Sequence[int], widths: Sequence[int]) 
     for name, values in (("depths", depths), ("widths", widths)):
         fits = len(values) == STAGES and min(values) >= 1
         require(fits, "CoAtNet", name, values, f"{STAGES} numbers of 1 or more")
+    heads = all(width % HEAD_CHANNELS == 0 for width in widths[2:])
+    allowed = f"multiples of {HEAD_CHANNELS} in the last two stages"
+    require(heads, "CoAtNet", "widths", widths, allowed)

@@ -57,7 +57,8 @@ class TimmClassifier(nn.Module):
     Raises:
         ExpressionError: If `activation` is a text that names no function.
         TypeError: If timm's model does not know an option.
-        UnsupportedModelError: If the model takes no activation, or does not return logits.
+        UnsupportedModelError: If the model takes no activation, does not run with these options, or
+            does not return logits.
         ValueError: If timm knows no model of that name, or an argument is out of its range.
     """
 
@@ -127,13 +128,20 @@ def _run(
     network: nn.Module, name: str, made: list[nn.Module], options: dict[str, Any]
 ) -> list[nn.Module]:
     """Return the modules in `made` that run when images pass through."""
-    ran, logits = run_once(network, (1, options["in_chans"], *_input_sides(network, options)), made)
+    shape = (1, options["in_chans"], *_input_sides(network, options))
     expected = (1, options["num_classes"])
+    problem = f"timm's {name!r}, built with these options, "
+    try:
+        ran, logits = run_once(network, shape, made)
+    except RuntimeError as error:
+        raise UnsupportedModelError(
+            f"{problem}does not run on images of shape {shape}: {error}"
+        ) from error
     came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if came != expected:
         raise UnsupportedModelError(
-            f"timm's {name!r} with these options returns {came} for one image, not logits of shape "
-            f"{expected}; leave out the options that change its output"
+            f"{problem}returns {came} for one image, not logits of shape {expected}; leave out the "
+            "options that change its output"
         )
     return ran
 
