@@ -119,7 +119,7 @@ class ImagenetteDataModule(CroppedDataModule):
         fetch = "pass download=True and run `prepare_data`, as a Trainer does"
         if not whole.exists():
             raise DatasetError(f"{whole} is missing; {fetch}, or unpack {ADDRESS} in {self.root}")
-        remedy = f"delete {whole} and {fetch}"
+        remedy = f"delete {whole}, {fetch}"
         pictures = image_folder(whole / folder, classes=CLASSES, remedy=remedy)
         if len(pictures) != IMAGES[folder]:
             raise DatasetError(
