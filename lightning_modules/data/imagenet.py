@@ -65,7 +65,7 @@ class ImageNetDataModule(CroppedDataModule):
         mixup_alpha: float = 0.1,
         cutmix_alpha: float = 1.0,
         eval_batch_size: int = 500,
-        num_workers: int = 8,
+        num_workers: int = 2,
         pin_memory: bool | None = None,
         seed: int = 0,
     ) -> None:

@@ -12,11 +12,15 @@ from lightning_modules.networks import NetworkOptions
 # The same filter as in the package, which pytest undoes for each test.
 LEAF_SPEC = r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
 
+# Python 3.12 and newer warn of every fork beside other threads, and torch's threads are always
+# there; a DataLoader's workers are forked.
+FORK = r"ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "lightning_modules" in item.path.parts:
-            item.add_marker(pytest.mark.filterwarnings(LEAF_SPEC))
+            item.add_marker(pytest.mark.filterwarnings(LEAF_SPEC, FORK))
 
 
 @pytest.fixture

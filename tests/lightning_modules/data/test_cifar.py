@@ -173,9 +173,7 @@ def test_training_batches_hang_on_the_seed_and_not_on_the_workers(make_data: Mak
     assert len(set(originals(images)) & set(originals(others))) < 10
 
 
-def test_setup_reads_once_and_what_a_stage_needs(
-    make_data: MakeData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setup_reads_each_part_once(make_data: MakeData, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_data()
     data.setup("fit")
     parts = data.part("train"), data.part("validation")

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.digits import (
+    HARDER,
+    LARGE,
     PLAIN,
     SPLIT_SIZES,
     SPLITS,
@@ -197,8 +199,58 @@ def test_sizes_out_of_range_are_refused(settings: dict[str, int], message: str) 
         ({"canvas": 7}, "canvas must be 8 or more to hold a digit, got 7"),
         ({"clutter": -0.1}, "clutter must be 0 or more, got -0.1"),
         ({"noise": float("nan")}, "noise must be 0 or more, got nan"),
+        ({"enlarge": 0}, "enlarge must be 1 or more, got 0"),
     ],
 )
 def test_impossible_tasks_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"DigitsTask: {message}"):
         DigitsTask(**settings)  # type: ignore[arg-type]
+
+
+def test_large_images_are_the_plain_ones_enlarged_bilinearly() -> None:
+    plain = DigitsDataModule(PLAIN).evaluation_images("validation")
+    large = DigitsDataModule(LARGE).evaluation_images("validation")
+    assert large.images.shape == (450, 1, 32, 32)
+    assert torch.equal(large.labels, plain.labels)
+    # In one dimension, four pixels between two neighbours lie at 1/8, 3/8, 5/8 and 7/8.
+    weights = np.zeros((32, 8))
+    for pixel in range(32):
+        place = min(max((pixel + 0.5) / 4 - 0.5, 0), 7)
+        left = min(int(place), 6)
+        weights[pixel, left : left + 2] = 1 - (place - left), place - left
+    expected = weights @ digits_split("validation")[0] @ weights.T
+    found = torch.from_numpy(expected).float()
+    standard = (found - found.mean()) / found.std()
+    images = large.images.squeeze(1)
+    assert torch.allclose((images - images.mean()) / images.std(), standard, atol=1e-4)
+
+
+def test_large_images_are_standardised_after_they_are_enlarged() -> None:
+    images, _ = DigitsDataModule(LARGE).training_images(0)
+    assert images.shape == (900, 1, 32, 32)
+    assert images.mean().item() == pytest.approx(0.0, abs=1e-4)
+    assert images.std().item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_places_clutter_and_noise_are_enlarged_too() -> None:
+    small = DigitsDataModule(DigitsTask()).training_images(3)
+    twice = DigitsDataModule(DigitsTask(enlarge=2)).training_images(3)
+    assert twice.images.shape == (900, 1, 20, 20)
+    enlarged = nn.functional.interpolate(small.images, scale_factor=2, mode="bilinear")
+    correlation = np.corrcoef(enlarged.flatten(), twice.images.flatten())[0, 1]
+    assert correlation == pytest.approx(1.0, abs=1e-5)
+
+
+def test_image_size_and_classes_are_told_beforehand() -> None:
+    for task, side in ((HARDER, 10), (PLAIN, 8), (LARGE, 32)):
+        data = DigitsDataModule(task)
+        assert data.num_classes == 10
+        assert data.image_size == side
+        images, _ = next(iter(data.val_dataloader()))
+        assert images.shape[1:] == (1, side, side)
+
+
+def test_predictions_are_made_for_the_test_images() -> None:
+    data = DigitsDataModule(PLAIN)
+    (predicted,), (tested,) = data.predict_dataloader(), data.test_dataloader()
+    assert torch.equal(predicted.images, tested.images)
