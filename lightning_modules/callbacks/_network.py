@@ -38,7 +38,10 @@ def counted(left_out: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def alone_and_eager(network: nn.Module) -> Iterator[None]:
-    """Let the network run on this rank alone, and without compiled code, in which no hook runs."""
+    """Let the network run on this rank alone, and as it was written.
+
+    Compiling it, for a pass that differs from those of the training, would cost more than the pass.
+    """
     synchronised = [m for m in network.modules() if isinstance(m, nn.SyncBatchNorm)]
     try:
         for module in synchronised:
