@@ -110,4 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> LightningCLI:
     try:
         return run(arguments)
     except (AquaSurfError, FileNotFoundError) as error:
-        raise SystemExit(f"error: {error}") from error
+        # From a loader's worker process, torch brings the whole traceback with the message last.
+        *_, message = str(error).strip().splitlines()
+        raise SystemExit(f"error: {message}") from error

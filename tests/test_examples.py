@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 
 import aquasurf_optuna
 from aquasurf_optuna import SearchSpace
-from examples import quickstart
+from examples import existing_study, lightning_study, own_script, quickstart
 from lightning_modules.digits_recipe import DIGITS_RECIPE
 
 ROOT = Path(__file__).parent.parent
@@ -133,3 +134,41 @@ def test_the_quickstart_finishes_writes_its_report_and_goes_on_where_it_stopped(
     again = capsys.readouterr().out
     assert len(trained) <= 1 + 2 + 2  # one trial, and what a new leader needs
     assert "Report: " in again
+
+
+def test_the_own_script_searches(capsys: pytest.CaptureFixture[str]) -> None:
+    own_script.main(["--trials", "9", "--pool", "12"])
+    found = re.search(r"found (\S+): validation accuracy (\S+)", capsys.readouterr().out)
+    assert found is not None
+    assert found[1] in map(str, SearchSpace.three_node())
+    assert float(found[2]) > 0.5
+
+
+def test_an_existing_study_goes_on_with_the_activation_as_one_more_parameter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = tmp_path / "team.db"
+    arguments = ["--before", "2", "--trials", "9", "--pool", "12", "--database", str(database)]
+    existing_study.main(arguments)
+    assert re.search(r"before: 0\.\d+ with ReLU.*\nafter: 0\.\d+ with", capsys.readouterr().out)
+    study = optuna.load_study(study_name="team", storage=f"sqlite:///{database}")
+    assert [sorted(t.params) for t in study.trials[:2]] == [["lr", "weight_decay"]] * 2
+    functions = {
+        str(existing_study.SPACE.expression_of(t.params, "activation")) for t in study.trials[2:]
+    }
+    assert len(functions) == 9
+    assert all("lr" in t.params for t in study.trials)
+    features = sqlite3.connect(database).execute("select count(*) from sqlite_master").fetchone()
+    assert features[0] > 1
+
+
+def test_lightning_runs_are_trials(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lightning_study.py"])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    small = ["--trials", "9", "--pool", "12", "--trainer.max_epochs", "1"]
+    lightning_study.main([*small, "--trainer.enable_progress_bar", "false"])
+    out = capsys.readouterr().out
+    assert re.search(r"best: 0\.\d+ with .*'lr'", out)

@@ -295,7 +295,11 @@ def _render(
 
 @functools.lru_cache(maxsize=8)
 def _evaluation_images(split: Split, task: DigitsTask, copies: int) -> LabelledImages:
-    rendered = [_render(split, task, (_SPLIT_SEED, copy), shuffle=False) for copy in range(copies)]
-    return LabelledImages(
-        torch.cat([images for images, _ in rendered]), torch.cat([labels for _, labels in rendered])
-    )
+    # They are kept, so they must not become tensors that gradients can never pass, although a
+    # Trainer asks for them in inference mode.
+    with torch.inference_mode(False):
+        rendered = [
+            _render(split, task, (_SPLIT_SEED, copy), shuffle=False) for copy in range(copies)
+        ]
+        images, labels = zip(*rendered, strict=True)
+        return LabelledImages(torch.cat(images), torch.cat(labels))

@@ -95,6 +95,29 @@ def test_missing_images_end_with_one_line_that_says_what_to_do(
     assert "\n" not in str(caught.value)
 
 
+def test_a_broken_image_is_named_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["lightning_modules"])
+    root = write_imagenet(tmp_path / "images")
+    for image in (root / "train").rglob("*.JPEG"):
+        image.write_bytes(image.read_bytes()[:200])
+    settings = SMALLER | {
+        "--data.init_args.num_workers": "2",
+        "--data.init_args.root": str(root),
+        "--data.init_args.num_classes": "3",
+        "--model.network.num_classes": "3",
+        "--trainer.logger": "false",
+        "--trainer.num_sanity_val_steps": "0",
+    }
+    config = ["--config", str(CONFIGS / "mobilevitv2_imagenet.yaml")]
+    more = [part for setting in settings.items() for part in setting]
+    with pytest.raises(SystemExit, match=r"error: .*images.train.*\.JPEG") as caught:
+        main(["fit", *config, *more])
+    assert "\n" not in str(caught.value)
+
+
 def test_the_comment_of_a_file_shows_a_command_that_parses() -> None:
     for name in FILES:
         comment = [
