@@ -53,7 +53,8 @@ def recording(
 
     A `functools.partial`, because parts of timm take nothing else; without a closure, because some
     networks keep it, and it must be picklable then. `inplace` may come by position, as in timm's
-    VGG, and is left out for a factory that does not know it.
+    VGG, and is left out for a factory that does not know it. One that returns no module raises a
+    TypeError.
     """
     return functools.partial(_make, factory, made)
 
@@ -100,6 +101,8 @@ def _make(
         module = factory(inplace=inplace, **options)
     except TypeError:
         module = factory(**options)
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"the activation factory {factory!r} must return a module, got {module!r}")
     made.append(module)
     return module
 

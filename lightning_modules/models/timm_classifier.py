@@ -56,7 +56,7 @@ class TimmClassifier(nn.Module):
 
     Raises:
         ExpressionError: If `activation` is a text that names no function.
-        TypeError: If timm's model does not know an option.
+        TypeError: If timm's model does not know an option, or the factory returns no module.
         UnsupportedModelError: If the model takes no activation, does not run with these options, or
             does not return logits.
         ValueError: If timm knows no model of that name, or an argument is out of its range.
@@ -104,6 +104,8 @@ def _create(name: str, factory: functools.partial[nn.Module], options: dict[str,
         # The assertion is that of the NFNets, which know a few activations by name.
         except (TypeError, AssertionError) as error:
             refusals.append(error)
+    # A factory that does not work by itself says so here.
+    factory()
     _check_without_activation(name, options)
     raise _unsupported(name, str(refusals[0])) from refusals[0]
 

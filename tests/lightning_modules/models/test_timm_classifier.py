@@ -172,12 +172,18 @@ def test_a_bad_activation_is_refused() -> None:
         TimmClassifier("resnet18", nn.ReLU())  # type: ignore[arg-type]
 
 
-def test_an_error_of_the_factory_comes_through() -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError])
+def test_an_error_of_the_factory_comes_through(kind: type[Exception]) -> None:
     def factory(**_: object) -> nn.Module:
-        raise RuntimeError("no such kernel")
+        raise kind("no such kernel")
 
-    with pytest.raises(RuntimeError, match="no such kernel"):
+    with pytest.raises(kind, match="no such kernel"):
         TimmClassifier("resnet18", factory)
+
+
+def test_a_factory_of_something_else_is_refused() -> None:
+    with pytest.raises(TypeError, match="factory <function .* must return a module, got 3"):
+        TimmClassifier("resnet18", lambda **_: 3)  # type: ignore[arg-type, return-value]
 
 
 def test_a_network_that_keeps_its_factory_does_not_keep_the_modules() -> None:
