@@ -38,7 +38,11 @@ class SpaceError(AquaSurfError, ValueError):
 
 
 class UnsupportedModelError(AquaSurfError, ValueError):
-    """The Fisher features are not defined for this model as it stands."""
+    """A model cannot be used as it stands.
+
+    Its Fisher features are not defined, AutoInit does not know one of its operations, or it takes
+    no activation.
+    """
 
 
 class InvalidSpectrumError(AquaSurfError):
