@@ -84,6 +84,7 @@ def added(call: Call) -> Signal | None:
         Moments(
             one.mean + sign * other.mean,
             one.same + other.same + cross,
+            one.beside + other.beside + cross,
             one.within + other.within + cross,
             one.between + other.between + cross,
             _unit(one, other),
@@ -99,7 +100,7 @@ def multiplied(call: Call) -> Signal | None:
     if alike is not None or operands is None:
         return alike
     one, other = operands
-    products = [left * right for left, right in zip(one[:4], other[:4], strict=True)]
+    products = [left * right for left, right in zip(one[:-1], other[:-1], strict=True)]
     return Signal(Moments._make([*products, _unit(one, other)]))
 
 
@@ -142,7 +143,7 @@ def moments_of(tensor: Tensor) -> Moments:
         return tensor.signal.moments
     values = tensor.detach().to("cpu", torch.float64)
     mean, same = (constant(float(part.mean()), tensor.ndim) for part in (values, values**2))
-    return Moments(mean, same, same, same, constant(0.0, tensor.ndim))
+    return Moments(mean, same, same, same, same, constant(0.0, tensor.ndim))
 
 
 def _unit(one: Moments, other: Moments) -> Tensor:

@@ -1,8 +1,8 @@
 """Rules of averages over places: pooling, sums and means, softmax and attention.
 
-The average of `n` values of one channel has the second moment `(same + (n - 1) within) / n`, and
-the product of two averages over other places is `within` again. Windows of pooling that overlap
-count as apart.
+The average of `n` values of one channel has the second moment `(same + (n - 1) apart) / n`, where
+`apart` is `E[x x']` for two different places, and the product of two averages over other places is
+`apart` itself. Windows of pooling that overlap count as different places.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lightning_modules.autoinit._arithmetic import without
 from lightning_modules.autoinit._call import Call, TracedTensor, plain, rule
 from lightning_modules.autoinit._quadrature import largest, softmax_concentration
-from lightning_modules.autoinit._signal import Moments, Signal, constant, grouped
+from lightning_modules.autoinit._signal import Moments, Signal, apart, constant, grouped, place_axes
 
 _AVERAGE_POOLS: dict[int, Callable[..., Tensor]] = {
     3: F.avg_pool1d,
@@ -67,19 +67,24 @@ def averaged(moments: Moments, shape: Sequence[int], axes: Sequence[int]) -> Mom
         axes: Of places, of channels, or of both; not the first.
     """
     over = moments.replaced(lambda moment: moment.mean(dim=tuple(axes), keepdim=True))
-    places = math.prod(shape[axis] for axis in axes if moments.unit.shape[axis] == 1)
-    same = (over.same + (places - 1) * over.within) / places
-    left = [axis for axis in range(1, len(shape)) if axis not in axes]
-    elsewhere = any(shape[axis] > 1 and moments.unit.shape[axis] == 1 for axis in left)
-    # An average that has no other place beside it has only itself.
-    over = over._replace(same=same, within=over.within if elsewhere else same)
+    places = place_axes(moments)
+    inside = [axis for axis in places if axis in axes]
+    left = [axis for axis in places if axis not in axes and shape[axis] > 1]
+    count = math.prod(shape[axis] for axis in inside)
+    same = (over.same + (count - 1) * apart(over, shape, inside)) / count
+    # A single average has only itself, and so has the last axis of places if it was averaged over.
+    within = over.within if left else same
+    beside = same
+    if left and left[-1] == places[-1]:
+        beside = (over.beside + (count - 1) * over.within) / count
+    over = over._replace(same=same, beside=beside, within=within)
     return _over_channels(over, shape, axes)
 
 
 def _over_channels(moments: Moments, shape: Sequence[int], axes: Sequence[int]) -> Moments:
     count = math.prod(shape[axis] for axis in axes if moments.unit.shape[axis] > 1)
     square = moments.mean**2
-    changed = [(moment + (count - 1) * square) / count for moment in moments[1:4]]
+    changed = [(moment + (count - 1) * square) / count for moment in moments[1:-1]]
     unit = moments.unit
     for axis in axes:
         unit = unit.narrow(axis, 0, 1)
@@ -107,9 +112,11 @@ def pooled(call: Call) -> Signal:
 
 def _pooled(call: Call, count: float) -> Moments:
     over = call.moments.replaced(call.on_places)
-    same = (over.same + (count - 1) * over.within) / count
-    alone = call.result.shape[2:].numel() == 1
-    return over._replace(same=same, within=same if alone else over.within)
+    elsewhere = apart(over, call.shape, place_axes(over))
+    same = (over.same + (count - 1) * elsewhere) / count
+    if call.result.shape[2:].numel() == 1:
+        elsewhere = same
+    return over._replace(same=same, beside=elsewhere, within=elsewhere)
 
 
 def _window(call: Call) -> int:
@@ -153,19 +160,20 @@ def softmax(call: Call) -> Signal | None:
         return None
     count, moments = call.shape[axis[0]], call.moments
     of_places = moments.unit.shape[axis[0]] == 1
-    common = moments.within if of_places else moments.mean**2
+    common = moments.beside if of_places else moments.mean**2
     variance = float((moments.same - common).mean())
-    if count == 1 or variance <= 0:
+    if count == 1 or variance <= 0 or (of_places and axis != place_axes(moments)[-1:]):
         return None
     excess = softmax_concentration(variance, count)
-    elsewhere = (count - excess) / (count - 1)
+    # All pairs of shares, of one softmax or of two, add up to one.
+    others = [(count - excess) / (count - 1), 1.0, 1.0]
     if not of_places:
-        elsewhere = excess ** (float((moments.within - common).mean()) / variance)
-    apart = excess ** max(float((moments.between - common).mean()) / variance, 0.0)
-    fields = [
-        constant(value, len(call.shape))
-        for value in (1.0 / count, *(part / count**2 for part in (excess, elsewhere, apart)))
-    ]
+        others = [
+            excess ** (float((moment - common).mean()) / variance)
+            for moment in (moments.beside, moments.within, moments.between)
+        ]
+    values = [1.0 / count, *(part / count**2 for part in (excess, *others))]
+    fields = [constant(value, len(call.shape)) for value in values]
     return Signal(Moments._make([*fields, moments.unit]))
 
 
@@ -183,17 +191,17 @@ def attended(call: Call) -> Signal | None:
     query, key, value = (tensor.signal.moments for tensor in three)
     count, size = plain(three[1]).shape[-2:]
     scale = given["scale"] or 1.0 / math.sqrt(size)
-    variance = scale**2 * size * float(query.same.mean() * (key.same - key.within).mean())
+    variance = scale**2 * size * float(query.same.mean() * (key.same - key.beside).mean())
     variance += _bias_variance(given["attn_mask"])
     excess = softmax_concentration(variance, count) if count > 1 else 1.0
-    alike = min(max(float(query.within.mean() / query.same.mean()), 0.0), 1.0)
+    alike = min(max(float(query.beside.mean() / query.same.mean()), 0.0), 1.0)
     value = value.replaced(lambda moment: moment.mean(-2, keepdim=True))
 
     mixed = [
-        share * value.same + (1.0 - share) * value.within
+        share * value.same + (1.0 - share) * value.beside
         for share in (excess / count, excess**alike / count)
     ]
-    outputs = value._replace(same=mixed[0], within=mixed[1])
+    outputs = value._replace(same=mixed[0], beside=mixed[1], within=mixed[1])
     return Signal(without(outputs, given["dropout_p"] or 0.0, call))
 
 

@@ -6,21 +6,35 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoinit._call import Call, plain, rule
-from lightning_modules.autoinit._signal import Moments, Signal, compact, constant
+from lightning_modules.autoinit._signal import Moments, Signal, apart, compact, constant, place_axes
 
 
 @rule(
     "view", "reshape", "permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t",
-    "T", "mT", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as", "view_as",
-    "reshape_as", "repeat", "tile", "chunk", "split", "tensor_split", "unbind", "narrow",
-    "select", "getitem", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
-    "index_select",
+    "T", "mT", "flatten", "unflatten", "view_as", "reshape_as", "repeat", "tile", "roll",
+    "pixel_shuffle", "pixel_unshuffle",
 )  # fmt: skip
-def moved(call: Call) -> list[Signal] | None:
+def rearranged(call: Call) -> list[Signal] | None:
+    """Move values; another axis of places may be the last one afterwards, so they count alike."""
+    moments = call.moments
+    alike = apart(moments, call.shape, place_axes(moments))
+    return _moved(call, moments._replace(beside=alike, within=alike))
+
+
+@rule(
+    "squeeze", "unsqueeze", "expand", "expand_as", "chunk", "split", "tensor_split", "unbind",
+    "narrow", "select", "getitem", "flip", "channel_shuffle", "index_select",
+)  # fmt: skip
+def picked(call: Call) -> list[Signal] | None:
+    """Move values, the last axis of places staying the last."""
+    return _moved(call, call.moments)
+
+
+def _moved(call: Call, moments: Moments) -> list[Signal] | None:
     """Put each moment through the operation itself."""
     if len(call.traced) > 1 and call.name not in ("expand_as", "view_as", "reshape_as"):
         return None
-    parts = [call.moved(moment) for moment in call.moments]
+    parts = [call.moved(moment) for moment in moments]
     return [Signal(Moments._make(fields)) for fields in zip(*parts, strict=True)]
 
 
@@ -41,7 +55,7 @@ def padded(call: Call) -> Signal | None:
     if given["value"] or len(call.shape) - reach < 2:
         return None
     moments = call.moments
-    fields = [call.moved(moment.expand(call.shape))[0] for moment in moments[:4]]
+    fields = [call.moved(moment.expand(call.shape))[0] for moment in moments[:-1]]
     return Signal(Moments._make([*fields, moments.unit]))
 
 
@@ -57,7 +71,7 @@ def joined(call: Call) -> Signal | None:
     pairs = list(zip(signals, shapes, strict=True))
     fields = [
         compact(torch.cat([moments[i].expand(shape) for moments, shape in pairs], dim=axis))
-        for i in range(4)
+        for i in range(len(pairs[0][0]) - 1)
     ]
     return Signal(Moments._make([*fields, _joined_units(pairs, axis)]))
 
@@ -77,7 +91,7 @@ def _joined_units(pairs: list[tuple[Moments, tuple[int, ...]]], axis: int) -> Te
 def interpolated(call: Call) -> Signal | None:
     """Mix places as the interpolation weighs them.
 
-    A mixture `sum_i w_i x_i` has the second moment `sum_i w_i**2 same + (1 - sum_i w_i**2) within`.
+    A mixture `sum_i w_i x_i` has the second moment `sum_i w_i**2 same + (1 - sum_i w_i**2) apart`.
     """
     shape = call.shape
     places = torch.Size(shape[2:]).numel()
@@ -85,10 +99,18 @@ def interpolated(call: Call) -> Signal | None:
         return None
     impulses = torch.eye(places, dtype=torch.float64).reshape(places, 1, *shape[2:])
     weights = call.on(impulses)
-    squares = (weights**2).sum(0, keepdim=True)
     moments = call.moments.replaced(call.on_places)
-    same = squares * moments.same + (1 - squares) * moments.within
-    return Signal(moments._replace(same=compact(same)))
+    elsewhere = apart(moments, shape, place_axes(moments))
+
+    def mixture(shares: Tensor) -> Tensor:
+        squares = (shares**2).sum(0, keepdim=True)
+        return squares * moments.same + (1 - squares) * elsewhere
+
+    same, count = mixture(weights), weights[0].numel()
+    # Neighbours share sources: the mean over all places tells how much pairs have in common.
+    whole = mixture(weights.flatten(2).mean(-1).reshape(places, 1, *[1] * (len(shape) - 2)))
+    elsewhere = elsewhere + (count * whole - same).mean() / (count - 1) - elsewhere.mean()
+    return Signal(moments._replace(same=compact(same), beside=elsewhere, within=elsewhere))
 
 
 _MOST_PLACES = 1024
@@ -99,7 +121,7 @@ _MOST_PLACES = 1024
 def emptied(call: Call) -> Signal:
     """Start a tensor that other operations fill."""
     zero = constant(0.0, call.result.ndim)
-    return Signal(Moments(zero, zero, zero, zero, zero))
+    return Signal(Moments._make([zero] * len(Moments._fields)))
 
 
 @rule("bernoulli")
@@ -109,4 +131,4 @@ def drawn(call: Call) -> Signal | None:
     if not isinstance(p, float) or call.result.numel() != len(call.result):
         return None
     share = constant(p, call.result.ndim)
-    return Signal(Moments(share, share, share, share**2, share * 0))
+    return Signal(Moments(share, share, share, share, share**2, share * 0))

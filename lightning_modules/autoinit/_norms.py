@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from lightning_modules.autoinit._call import Call, rule
-from lightning_modules.autoinit._signal import Moments, Signal, compact
+from lightning_modules.autoinit._signal import Moments, Signal, apart, compact, place_axes
 
 
 @rule("batch_norm")
@@ -32,6 +32,7 @@ def batch_norm(call: Call) -> Signal:
     left = moments._replace(
         mean=moments.mean * 0.0,
         same=moments.same - common,
+        beside=moments.beside - common,
         within=moments.within - common,
         between=moments.between - common,
     )
@@ -84,11 +85,13 @@ def _of_sample(call: Call, axes: Sequence[int], groups: int, eps: float) -> Mome
     units //= groups
     others = (units - 1) * over.mean**2
     # The mean of one sample's group squared, and its product with that of another place or sample.
-    common = ((over.same + (places - 1) * over.within) / places + others) / units
+    within = apart(over, call.shape, [axis for axis in axes if axis in place_axes(moments)])
+    common = ((over.same + (places - 1) * within) / places + others) / units
     elsewhere = common if places > 1 else (over.within + others) / units
     left = Moments(
         moments.mean - over.mean,
         moments.same - common,
+        moments.beside - (common if places > 1 else (over.beside + others) / units),
         moments.within - elsewhere,
         moments.between - (over.between + others) / units,
         moments.unit,
@@ -108,5 +111,5 @@ def _affine(moments: Moments, given: dict[str, Tensor | None]) -> Signal:
         float(values.mean()) for values in (scale**2, 2.0 * scale * shift, shift**2)
     )
     mean = moments.mean * float(scale.mean()) + float(shift.mean())
-    moved = [moment * square + moments.mean * both + rest for moment in moments[1:4]]
+    moved = [moment * square + moments.mean * both + rest for moment in moments[1:-1]]
     return Signal(Moments._make([mean, *moved, moments.unit]))

@@ -9,7 +9,7 @@ quadrature smooths over. One fine grid decides whether a function can be followe
 (`activated`); a coarser one serves the many variances that zero padding makes (`transformed`).
 
 Shapes: `G` groups of places that share their moments, `P` points of the grid. The moments of a
-group are a row `[mean, same, within, between]`, as `_signal` defines them.
+group are a row `[mean, same, beside, within, between]`, as `_signal` defines them.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def transformed(function: Function, groups: Tensor, average: MeanVariance) -> Te
 
     Args:
         function: Elementwise.
-        groups: `[G, 4]`, float64.
+        groups: `[G, 5]`, float64.
         average: Mean and variance over all places of all groups.
 
     Returns:
-        `[G, 4]`.
+        `[G, 5]`.
 
     Raises:
         InitializationError: As in `activated`, at the average.
@@ -150,21 +150,21 @@ def _moments(function: Function, inputs: MeanVariance, points: int) -> _Moments:
 
 def _transformed(function: Function, groups: Tensor, average: MeanVariance) -> Tensor:
     whole = activated(function, average)
-    mean, same, within, between = groups.unbind(1)
+    mean, same, *moments = groups.unbind(1)
     z, weights = _grid(_GROUP_POINTS)
     variance = (same - mean**2).clamp(min=0.0)
     with torch.no_grad():
         values = function(mean[:, None] + variance.sqrt()[:, None] * z)
     second = values**2 @ weights
     series = hermite_series(values)
-    covariances = [correlated(series, mean, variance, moment) for moment in (within, between)]
+    covariances = [correlated(series, mean, variance, moment) for moment in moments]
     found = torch.stack([values @ weights, second, *covariances], dim=1)
     if len(groups) == 1:
         found[:, 0], found[:, 1] = whole.mean, whole.second_moment
     if found.isfinite().all() and (found[:, 1] > 0).all():
         return found
-    flat = [whole.mean, whole.second_moment, whole.mean**2, whole.mean**2]
-    return torch.tensor([flat], dtype=torch.float64).expand(len(groups), 4)
+    flat = [whole.mean, whole.second_moment, *[whole.mean**2] * 3]
+    return torch.tensor([flat], dtype=torch.float64).expand(len(groups), 5)
 
 
 def hermite_series(values: Tensor) -> Tensor:
@@ -231,17 +231,17 @@ def largest(function: Function, groups: Tensor, count: int) -> Tensor:
 
     Args:
         function: Elementwise.
-        groups: `[G, 4]`, float64.
+        groups: `[G, 5]`, float64.
         count: How many.
 
     Returns:
-        `[G, 4]`, `within` being that of two sets without a common value.
+        `[G, 5]`, `beside` and `within` being those of two sets without a common value.
     """
     return torch.stack([_largest(function, group, count) for group in groups])
 
 
 def _largest(function: Function, group: Tensor, count: int) -> Tensor:
-    mean, same, within, between = group.tolist()
+    mean, same, _, within, between = group.tolist()
     variance = max(same - mean**2, 0.0)
     shared = min(max(within - mean**2, 0.0), variance)
     nodes, weights = _gauss_hermite()
@@ -255,8 +255,9 @@ def _largest(function: Function, group: Tensor, count: int) -> Tensor:
     coefficients = (_hermite_rows(nodes) * first * weights).sum(1)
     ratio = min(max(between - mean**2, 0.0) / shared, 1.0) if shared > 0 else 0.0
     orders = torch.arange(len(coefficients))
-    found = [weights @ first, weights @ second, weights @ first**2]
-    return torch.stack([*found, (coefficients**2 * ratio**orders).sum()])
+    elsewhere = weights @ first**2
+    samples = (coefficients**2 * ratio**orders).sum()
+    return torch.stack([weights @ first, weights @ second, elsewhere, elsewhere, samples])
 
 
 def softmax_concentration(variance: float, count: int) -> float:

@@ -6,12 +6,13 @@ first two moments are kept. For the value `x` of a channel at a place:
 
     mean      E[x]
     same      E[x**2]
-    within    E[x x'] with x' of the same channel and sample, at another place
+    beside    E[x x'] with x' of the same channel and sample, elsewhere on the last axis of places
+    within    E[x x'] with x' of the same channel and sample, elsewhere on another axis of places
     between   E[x x'] with x' of the same channel, in another sample
 
-`within` and `between` decide what an average over places (global pooling, attention) or a
-subtracted mean (batch norm) leaves of the signal. That two places are as good as any other two
-holds for inputs that are independent from pixel to pixel, since a convolution with independent
+The last three decide what an average over places (global pooling, attention) or a
+subtracted mean (batch norm) leaves of the signal. That any two places of an axis are alike holds
+ for inputs that are independent from pixel to pixel, since a convolution with independent
 weights does not correlate the places it reads from (R. Novak et al., "Bayesian Deep Convolutional
 Networks with Many Channels are Gaussian Processes", ICLR 2019, arXiv:1810.05148). Zero padding
 makes the moments differ from place to place.
@@ -23,6 +24,7 @@ as many axes, and of size 1 along each axis on which it is constant. Axis 0 is t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -44,7 +46,8 @@ class Moments(NamedTuple):
     Attributes:
         mean: `E[x]`.
         same: `E[x**2]`.
-        within: `E[x x']` between places of a sample.
+        beside: `E[x x']` along the last axis of places.
+        within: `E[x x']` between other places of a sample.
         between: `E[x x']` between samples.
         unit: A number for each channel; an axis on which it changes is one of channels, and any
             other axis but the first is one of places.
@@ -52,23 +55,40 @@ class Moments(NamedTuple):
 
     mean: Tensor
     same: Tensor
+    beside: Tensor
     within: Tensor
     between: Tensor
     unit: Tensor
 
     def replaced(self, change: Callable[[Tensor], Tensor]) -> Moments:
         """Return the moments, each put through `change`; the channels stay."""
-        mean, same, within, between = map(change, self[:4])
-        return Moments(mean, same, within, between, self.unit)
+        return Moments._make([*map(change, self[:-1]), self.unit])
 
     def scaled(self, factor: float | Tensor) -> Moments:
         """Return the moments of the signal times the root of `factor`."""
         return self._replace(
             mean=self.mean * factor**0.5,
             same=self.same * factor,
+            beside=self.beside * factor,
             within=self.within * factor,
             between=self.between * factor,
         )
+
+
+def place_axes(moments: Moments) -> list[int]:
+    """Return the axes of places: all but the batch and those of channels."""
+    unit = moments.unit
+    return [axis for axis in range(1, unit.ndim) if unit.shape[axis] == 1]
+
+
+def apart(moments: Moments, shape: Sequence[int], axes: Sequence[int]) -> Tensor:
+    """Return `E[x x']` for two different places, on average over those of some axes of places."""
+    last = place_axes(moments)[-1:]
+    row = math.prod(shape[axis] for axis in last if axis in axes)
+    count = math.prod(shape[axis] for axis in axes)
+    if count == 1:
+        return moments.same
+    return ((row - 1) * moments.beside + (count - row) * moments.within) / (count - 1)
 
 
 def constant(value: float, axes: int) -> Tensor:
@@ -156,19 +176,18 @@ def _through(function: Function, moments: Moments) -> Moments:
     """Put Gaussian values of these moments through an elementwise function."""
     rows, group, average = grouped(moments)
     outputs = transformed(function, rows, average)
-    mean, same, within, between = (column[group] for column in outputs.unbind(1))
-    return Moments(mean, same, within, between, moments.unit)
+    return Moments._make([*(column[group] for column in outputs.unbind(1)), moments.unit])
 
 
 def grouped(moments: Moments) -> tuple[Tensor, Tensor, MeanVariance]:
     """Sort places into groups of like moments.
 
     Returns:
-        The groups' moments `[G, 4]`; the group of each place, a tensor of group numbers that
+        The groups' moments `[G, 5]`; the group of each place, a tensor of group numbers that
         broadcasts as moments do; mean and variance over all places.
     """
-    shape = (moments.mean + moments.same + moments.within + moments.between).shape
-    rows = torch.stack([field.expand(shape).reshape(-1) for field in moments[:4]], dim=1)
+    shape = functools.reduce(torch.add, moments[:-1]).shape
+    rows = torch.stack([field.expand(shape).reshape(-1) for field in moments[:-1]], dim=1)
     mean, same = rows[:, 0].mean().item(), rows[:, 1].mean().item()
     variance = max(same - mean**2, 0.0)
     average = MeanVariance(_rounded(mean), _rounded(variance))

@@ -91,7 +91,7 @@ def _input_signal(shape: Sequence[int], inputs: MeanVariance) -> Signal:
     axes = len(shape)
     mean = constant(inputs.mean, axes)
     unit = channels(shape, 1) if axes > 1 else constant(0.0, axes)
-    return Signal(Moments(mean, mean**2 + inputs.variance, mean**2, mean**2, unit))
+    return Signal(Moments(mean, mean**2 + inputs.variance, mean**2, mean**2, mean**2, unit))
 
 
 class _Pass:
@@ -188,7 +188,7 @@ class _Pass:
         warnings.warn(f"{problem}; it passes unchanged", stacklevel=2)
         if tuple(result.shape) == call.shape:
             return call.traced[0].signal
-        fields = [constant(float(moment.mean()), result.ndim) for moment in call.moments[:4]]
+        fields = [constant(float(moment.mean()), result.ndim) for moment in call.moments[:-1]]
         unit = channels(result.shape, 1) if result.ndim > 1 else constant(0.0, result.ndim)
         return Signal(Moments._make([*fields, unit]))
 
@@ -237,8 +237,9 @@ def _double(module: nn.Module) -> nn.Module:
     # A copy in float64: the layer itself keeps its dtype, and its parameters if it has any.
     if isinstance(module, Activation):
         return Activation(module.expression)
-    double = copy.deepcopy(module)
-    # The copy of the pass runs its modules by a forward of their own.
+    # The forward that reports to the pass would bring a copy of the whole network.
+    reporting = module.__dict__.get("forward")
+    double: nn.Module = copy.deepcopy(module, {id(reporting): None})
     double.__dict__.pop("forward", None)
     return double.to("cpu", torch.float64)
 

@@ -75,13 +75,9 @@ def _weighted(
     same = summed(moments.same)
     power = float(same.mean())
     call.tracer.weigh(given["weight"], given["bias"], power)
-    return Signal(
-        Moments(
-            mean=constant(0.0, call.result.ndim),
-            same=same / power,
-            # A vector has no other place than its own.
-            within=(same if call.result.ndim < 3 else summed(moments.within)) / power,
-            between=summed(moments.between) / power,
-            unit=channels(call.result.shape, axis),
-        )
-    )
+    zero, unit = constant(0.0, call.result.ndim), channels(call.result.shape, axis)
+    elsewhere = [summed(moments.beside), summed(moments.within)]
+    # A vector has no other place than its own.
+    elsewhere = [same, same] if call.result.ndim < 3 else elsewhere
+    fields = [same, *elsewhere, summed(moments.between)]
+    return Signal(Moments._make([zero, *(field / power for field in fields), unit]))
