@@ -81,6 +81,9 @@ class FisherEigenvalues(L.Callback):
         reason: Why the eigenvalues are invalid, or None.
         prediction: What `predict` returned.
 
+    Where the main process starts the ranks, these attributes stay with them; the trial and the
+    file at `path` have what was found.
+
     Raises:
         ValueError: If `predict` and `worse_than` do not come together with an `optuna.Trial`, or
             `worse_than` is not finite.
