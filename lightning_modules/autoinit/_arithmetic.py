@@ -37,9 +37,11 @@ def _alone(call: Call) -> Callable[[Tensor], Any]:
 
 def _composed(call: Call) -> Callable[[Tensor], Tensor]:
     """Return the operation as a function of the values of its arguments' root."""
+    # Taken now: an operation in place gives its argument another signal.
+    signals = {id(tensor): tensor.signal for tensor in call.traced}
 
     def function(values: Tensor) -> Tensor:
-        result: Tensor = _run(call, lambda tensor: tensor.signal.function(values))
+        result: Tensor = _run(call, lambda tensor: signals[id(tensor)].function(values))
         return result
 
     return function
@@ -62,12 +64,14 @@ def is_elementwise(function: Callable[[Tensor], Any]) -> bool:
     try:
         with torch.no_grad():
             whole, part = function(probe), function(probe.flip(1)[:, :2])
+            line = function(probe.flatten())
     except Exception:
         # Whatever a function dislikes about a plain tensor, it is not an elementwise one.
         return False
     if not isinstance(whole, Tensor) or whole.shape != probe.shape:
         return False
-    return torch.equal(whole.flip(1)[:, :2].nan_to_num(), part.nan_to_num())
+    alike = [(whole.flip(1)[:, :2], part), (whole.flatten(), line)]
+    return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in alike)
 
 
 @rule("add", "iadd", "radd", "sub", "isub", "subtract")

@@ -72,11 +72,11 @@ def averaged(moments: Moments, shape: Sequence[int], axes: Sequence[int]) -> Mom
     left = [axis for axis in places if axis not in axes and shape[axis] > 1]
     count = math.prod(shape[axis] for axis in inside)
     same = (over.same + (count - 1) * apart(over, shape, inside)) / count
-    # A single average has only itself, and so has the last axis of places if it was averaged over.
-    within = over.within if left else same
+    # The last axis of places has only one place left, if it was averaged over.
     beside = same
     if left and left[-1] == places[-1]:
         beside = (over.beside + (count - 1) * over.within) / count
+    within = over.within if any(axis != places[-1] for axis in left) else beside
     over = over._replace(same=same, beside=beside, within=within)
     return _over_channels(over, shape, axes)
 

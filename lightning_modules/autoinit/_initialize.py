@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from aquasurf_optuna.exceptions import UnsupportedModelError
 from lightning_modules.autoinit._quadrature import MeanVariance
-from lightning_modules.autoinit._trace import Unknown, trace
+from lightning_modules.autoinit._trace import Unknown, follow
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -65,7 +65,7 @@ def autoinit_(
     # Hooks and copies do not reach inside compiled code.
     network = getattr(model, "_orig_mod", model)
     _refuse_shared(network)
-    found = trace(network, input_shape, MeanVariance(mean, variance), unknown)
+    found, _ = follow(network, input_shape, MeanVariance(mean, variance), unknown)
     correction = _std_of_cut_normal(_CUT)
     for layer in found:
         std = layer.std / correction

@@ -57,16 +57,32 @@ class Weights(NamedTuple):
     std: float
 
 
-def trace(
+def input_moments(shape: Sequence[int], inputs: MeanVariance) -> Moments:
+    """Return the moments of values that have nothing but their mean in common.
+
+    Args:
+        shape: With the batch first; channels come second.
+        inputs: Mean and variance of each value.
+    """
+    axes = len(shape)
+    mean = constant(inputs.mean, axes)
+    unit = channels(shape, 1) if axes > 1 else constant(0.0, axes)
+    return Moments(mean, mean**2 + inputs.variance, mean**2, mean**2, mean**2, unit)
+
+
+def follow(
     model: nn.Module, input_shape: Sequence[int], inputs: MeanVariance, unknown: Unknown
-) -> list[Weights]:
-    """Find the scale of every layer's weights, in the order in which the layers run.
+) -> tuple[list[Weights], list[Moments]]:
+    """Follow the moments of a signal through a network.
 
     Args:
         model: The network.
         input_shape: Without the batch.
-        inputs: Of the values that go in, independent of each other apart from their mean.
+        inputs: Of the values that go in.
         unknown: What to do where an operation's effect on the moments is not known.
+
+    Returns:
+        What each layer gets, in the order in which the layers run; the moments of the outputs.
 
     Raises:
         InitializationError: If there are no weights that give a layer's output unit variance.
@@ -76,22 +92,13 @@ def trace(
     the_pass = _Pass(model, unknown)
     shape = (_BATCH, *input_shape)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    images = TracedTensor.of(
-        torch.empty(shape, dtype=dtype, device="meta"), _input_signal(shape, inputs), the_pass
-    )
+    values = torch.empty(shape, dtype=dtype, device="meta")
+    images = TracedTensor.of(values, Signal(input_moments(shape, inputs)), the_pass)
     with torch.no_grad():
         outputs = the_pass.copy_of(model)(images)
-    for output in tensors_of(outputs, TracedTensor):
-        # The last activation may be a function of which nothing asked the moments yet.
-        _ = output.signal.moments
-    return list(the_pass.weights.values())
-
-
-def _input_signal(shape: Sequence[int], inputs: MeanVariance) -> Signal:
-    axes = len(shape)
-    mean = constant(inputs.mean, axes)
-    unit = channels(shape, 1) if axes > 1 else constant(0.0, axes)
-    return Signal(Moments(mean, mean**2 + inputs.variance, mean**2, mean**2, mean**2, unit))
+    # The last activation may be an operation of which nothing asked the moments yet.
+    moments = [output.signal.moments for output in tensors_of(outputs, TracedTensor)]
+    return list(the_pass.weights.values()), moments
 
 
 class _Pass:
