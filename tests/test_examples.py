@@ -9,15 +9,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import yaml
 from torch import nn
 
 import aquasurf_optuna
-from aquasurf_optuna import SearchSpace
+from aquasurf_optuna import AquaSurfSampler, Expression, SearchSpace
 from examples import existing_study, lightning_study, own_script, quickstart
+from lightning_modules.cli import run
 from lightning_modules.digits_recipe import DIGITS_RECIPE
+from tests.lightning_modules.data.stand_ins import write_cifar
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,7 +29,8 @@ COMMANDS = re.findall(r"^    (\S.*)$", README, flags=re.MULTILINE)
 
 # Trainings here are short, so functions may fail; Lightning and UMAP are noisy in other processes.
 pytestmark = pytest.mark.filterwarnings(
-    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning",
+    r"ignore:.*does not have many workers",
 )
 
 
@@ -77,6 +81,52 @@ def test_the_readmes_activation_is_a_module() -> None:
     assert isinstance(names["activation"], nn.Module)
 
 
+def test_the_readmes_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_cifar(tmp_path / "data", "cifar100", monkeypatch)
+    small = "limit_train_batches=1, limit_val_batches=1, accelerator='cpu', logger=False, "
+    loading = "download=True, eval_batch_size=20, num_workers=0"
+    script = CODE[3].replace("callbacks=", small + "callbacks=").replace("download=True", loading)
+    script = script.replace("max_epochs=recipe.search_epochs", "max_epochs=1")
+    script = script.replace("recipe =", "from dataclasses import replace\nrecipe =")
+    script += "images = replace(recipe.images, batch_size=20, validation_size=100)\n"
+    script += "recipe = replace(recipe, images=images)\n"
+    space = SearchSpace.three_node()
+    names: dict[str, Any] = {"space": space}
+    exec(script, names)
+    study = optuna.create_study(direction="maximize")
+    found = Expression.parse("add(elu(x),swish(x))")
+    study.enqueue_trial(space.params_of(found, "activation"))
+    study.optimize(names["train"], n_trials=1)
+    assert 0 <= study.best_value <= 1
+    assert study.best_trial.user_attrs["aquasurf:fisher"]["count"] > 1_000_000
+
+
+def test_the_pages_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["study.py"])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    config = ROOT / "examples/configs/all_cnn_c_digits.yaml"
+    quick = ["--config", str(config), "--trainer.max_steps", "1", "--trainer.num_sanity_val_steps"]
+    page = (ROOT / "docs/training.md").read_text()
+    (settings,) = re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
+    Path("callback.yaml").write_text(settings)
+    cli = run(["fit", *quick, "0", "--config", "callback.yaml"])
+    assert len(np.load("eigenvalues.npz").files) == 9
+    cli.trainer.save_checkpoint("run.ckpt")
+    names: dict[str, Any] = {"checkpoint": "run.ckpt", "config": str(config)}
+    names["space"] = space = SearchSpace.three_node()
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(code, names)
+    assert str(names["classifier"].network.act1.expression) == "relu(x)"
+    sampler = AquaSurfSampler(space, seed=0, pool_size=12)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    assert names["callback_of"](study.ask(), sampler).worse_than == 0.6
+    study.optimize(names["objective"], n_trials=1)
+    assert study.best_value > 0.1
+
+
 def test_the_readmes_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for command in COMMANDS:
@@ -101,11 +151,11 @@ def test_the_configuration_is_the_recipe() -> None:
     for options, recipe in (
         (settings["model"]["network"], network),
         (settings["model"]["training"], training),
-        (settings["data"]["task"], DIGITS_RECIPE.task),
+        (settings["data"]["init_args"]["task"], DIGITS_RECIPE.task),
     ):
         assert options == {key: getattr(recipe, key) for key in options}
     assert settings["trainer"]["max_epochs"] == DIGITS_RECIPE.epochs
-    assert settings["data"]["batch_size"] == DIGITS_RECIPE.batch_size
+    assert settings["data"]["init_args"]["batch_size"] == DIGITS_RECIPE.batch_size
 
 
 def test_the_quickstart_finishes_writes_its_report_and_goes_on_where_it_stopped(
