@@ -2,7 +2,7 @@
 
 The sampler speaks Optuna's protocol and decides in what order functions are tried; the mathematics
 is in the surrogate, the reading of trials in ``_history``, the candidates in ``_candidates``, their
-order in ``_activation_search``.
+order in ``_activation_search``, the checks of the arguments in ``_sampler_arguments``.
 
 Which function a trial gets, for each activation of the study:
 

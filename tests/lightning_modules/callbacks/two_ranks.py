@@ -1,7 +1,7 @@
 """Trainings on two ranks, in processes of their own; `test_two_ranks.py` reads what they report.
 
-Run as `python -m tests.lightning_modules.callbacks.two_ranks <directory> fork scripts`. A process of
-its own, with one thread, because forking one whose threads have worked can hang.
+Run as `python -m tests.lightning_modules.callbacks.two_ranks <directory> fork scripts`: a process
+of its own, with one thread, because forking one whose threads have worked can hang.
 """
 
 from __future__ import annotations
