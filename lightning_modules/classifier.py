@@ -104,7 +104,7 @@ class Classifier(L.LightningModule):
         """Return the optimiser, and its schedule, which moves at every step.
 
         Raises:
-            ValueError: If the training has no end, so that the schedule has none either.
+            ValueError: If the training, or an epoch of the warm-up, has no end that is known.
         """
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
@@ -113,16 +113,24 @@ class Classifier(L.LightningModule):
                 "Trainer needs max_epochs or max_steps"
             )
         optimizer = self.training_options.make_optimizer(self.parameters())
-        batches = self.trainer.num_training_batches
         schedule = self.training_options.make_schedule(
-            optimizer,
-            steps_per_epoch=math.ceil(batches / self.trainer.accumulate_grad_batches),
-            total=int(steps),
+            optimizer, steps_per_epoch=self._steps_per_epoch(), total=int(steps)
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _steps_per_epoch(self) -> int:
+        batches = self.trainer.num_training_batches
+        if math.isfinite(batches):
+            return math.ceil(batches / self.trainer.accumulate_grad_batches)
+        if self.training_options.warmup_epochs > 0:
+            raise ValueError(
+                "Classifier: the warm-up counts epochs, but the training data has no length; give "
+                "the Trainer limit_train_batches, or the training warmup_epochs=0"
+            )
+        return 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the compiled network, which another process makes for itself."""

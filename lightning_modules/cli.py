@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-import lightning_modules.callbacks
 import lightning_modules.data  # noqa: F401 - registers the data modules under their short names
 from aquasurf_optuna.exceptions import AquaSurfError
+from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.classifier import Classifier
 from lightning_modules.predictions import CsvPredictions
 
@@ -80,6 +80,7 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
 
     Raises:
         AquaSurfError: If a function, a network, a setting or a data set cannot be used.
+        optuna.TrialPruned: If one of `callbacks` prunes its trial.
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
     with warnings.catch_warnings():
@@ -88,7 +89,7 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
         warnings.filterwarnings(
             "ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli"
         )
-        return _Cli(
+        cli = _Cli(
             Classifier,
             L.LightningDataModule,
             subclass_mode_data=True,
@@ -98,6 +99,11 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
             parser_kwargs={"prog": PROGRAM},
             args=None if arguments is None else list(arguments),
         )
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FisherEigenvalues):
+            # Worker processes cannot raise here; the callback knows what they found.
+            callback.check_pruned()
+    return cli
 
 
 def main(arguments: Sequence[str] | None = None) -> LightningCLI:

@@ -1,12 +1,12 @@
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from aquasurf_optuna.exceptions import ExpressionError, InitializationError
 from lightning_modules.classifier import Classifier
@@ -103,6 +103,28 @@ def test_training_without_an_end_is_refused(make_trainer: MakeTrainer) -> None:
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     with pytest.raises(ValueError, match="needs max_epochs or max_steps"):
         make_trainer(max_epochs=-1).fit(classifier, datamodule=DigitsDataModule(PLAIN))
+
+
+class Endless(IterableDataset[tuple[Tensor, Tensor]]):
+    """Batches without end."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield torch.zeros(4, 64), torch.arange(4)
+
+
+def test_data_without_length_trains_but_has_no_epochs_to_warm_up(make_trainer: MakeTrainer) -> None:
+    loader = DataLoader(Endless(), batch_size=None)
+    for warmup in (0.0, 1.0):
+        training = TrainingOptions(warmup_epochs=warmup)
+        classifier = Classifier(nn.Linear(64, 10), training=training)
+        trainer = make_trainer(max_steps=3, max_epochs=-1)
+        if warmup:
+            with pytest.raises(ValueError, match="give the Trainer limit_train_batches"):
+                trainer.fit(classifier, loader, loader)
+        else:
+            trainer.fit(classifier, loader, loader)
+            assert trainer.global_step == 3
 
 
 def test_training_uses_the_given_options(make_trainer: MakeTrainer) -> None:

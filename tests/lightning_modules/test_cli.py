@@ -196,6 +196,19 @@ def test_a_script_gets_the_errors_themselves() -> None:
     assert issubclass(DatasetError, AquaSurfError)
 
 
+@pytest.mark.parametrize("strategy", ["auto", "ddp_fork"])
+def test_invalid_eigenvalues_end_a_run_with_one_line(strategy: str, tmp_path: Path) -> None:
+    (tmp_path / "callback.yaml").write_text(
+        "trainer: {callbacks: [{class_path: lightning_modules.callbacks.FisherEigenvalues}]}"
+    )
+    more = ["--model.network.initialization", "torch", "--config", "callback.yaml"]
+    if strategy != "auto":
+        more += ["--trainer.strategy", strategy, "--trainer.devices", "2"]
+    with pytest.raises(SystemExit, match="error: layer 'conv") as caught:
+        main(arguments("fit", *more, activation="zero(x)"))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_command_line_shows_no_traceback() -> None:
     command = [sys.executable, "-W", "error", "-m", "lightning_modules", "fit"]
     done = subprocess.run(
