@@ -37,10 +37,10 @@ class Setting(NamedTuple):
 
 SETTINGS: dict[str, Setting] = {
     "All-CNN-C": Setting(AllCnnC, 32, 16, 40),
-    "ResNet-56": Setting(ResNet56, 32, 16, 16),
-    "ResNet-50": Setting(ResNet50, 160, 8, 6),
-    "MobileViTv2-0.5": Setting(MobileViTV2, 160, 16, 12),
-    "CoAtNet": Setting(CoAtNet, 160, 8, 10),
+    "ResNet-56": Setting(ResNet56, 32, 64, 16),
+    "ResNet-50": Setting(ResNet50, 96, 32, 6),
+    "MobileViTv2-0.5": Setting(MobileViTV2, 160, 64, 12),
+    "CoAtNet": Setting(CoAtNet, 160, 32, 8),
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aquasurf_optuna.exceptions import InitializationError
 from lightning_modules.autoinit._call import Call, TracedTensor, exchanged, rule
-from lightning_modules.autoinit._signal import Moments, Pointwise, Signal, constant
+from lightning_modules.autoinit._signal import Moments, Pointwise, Shares, Signal, constant, leaning
 
 
 def pointwise(call: Call) -> Signal | None:
@@ -105,7 +105,22 @@ def multiplied(call: Call) -> Signal | None:
         return alike
     one, other = operands
     products = [left * right for left, right in zip(one[:-1], other[:-1], strict=True)]
-    return Signal(Moments._make([*products, _unit(one, other)]))
+    product = Moments._make([*products, _unit(one, other)])
+    return Signal(_leaning(call, product))
+
+
+def _leaning(call: Call, product: Moments) -> Moments:
+    """Add what values and their shares in an average have in common.
+
+    The direction is one of the weights, so that all averages lean the same way.
+    """
+    signals = [tensor.signal for tensor in call.traced]
+    for shares, values in (signals, signals[::-1]) if len(signals) == 2 else ():
+        if isinstance(shares, Shares) and shares.origin and shares.origin == values.origin:
+            gain = leaning(shares.variance, values.moments, shares.origin) / shares.count**2
+            _, *others = (moment + gain for moment in product[:-1])
+            product = Moments._make([product.mean, *others, product.unit])
+    return product
 
 
 @rule("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")

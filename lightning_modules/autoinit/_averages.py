@@ -17,7 +17,16 @@ from torch.nn import functional as F
 from lightning_modules.autoinit._arithmetic import without
 from lightning_modules.autoinit._call import Call, TracedTensor, plain, rule
 from lightning_modules.autoinit._quadrature import largest, softmax_concentration
-from lightning_modules.autoinit._signal import Moments, Signal, apart, constant, grouped, place_axes
+from lightning_modules.autoinit._signal import (
+    Moments,
+    Shares,
+    Signal,
+    apart,
+    constant,
+    grouped,
+    leaning,
+    place_axes,
+)
 
 _AVERAGE_POOLS: dict[int, Callable[..., Tensor]] = {
     3: F.avg_pool1d,
@@ -174,7 +183,9 @@ def softmax(call: Call) -> Signal | None:
         ]
     values = [1.0 / count, *(part / count**2 for part in (excess, *others))]
     fields = [constant(value, len(call.shape)) for value in values]
-    return Signal(Moments._make([*fields, moments.unit]))
+    found = Moments._make([*fields, moments.unit])
+    origin = call.traced[0].signal.origin
+    return Shares(found, origin, variance, count) if of_places else Signal(found)
 
 
 @rule("scaled_dot_product_attention")
@@ -201,6 +212,10 @@ def attended(call: Call) -> Signal | None:
         share * value.same + (1.0 - share) * value.beside
         for share in (excess / count, excess**alike / count)
     ]
+    origin = three[1].signal.origin
+    if origin and origin == three[2].signal.origin:
+        gain = leaning(variance, value, origin)
+        mixed = [mixed[0] + gain, mixed[1] + gain * alike]
     outputs = value._replace(same=mixed[0], beside=mixed[1], within=mixed[1])
     return Signal(without(outputs, given["dropout_p"] or 0.0, call))
 

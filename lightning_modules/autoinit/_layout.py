@@ -35,7 +35,8 @@ def _moved(call: Call, moments: Moments) -> list[Signal] | None:
     if len(call.traced) > 1 and call.name not in ("expand_as", "view_as", "reshape_as"):
         return None
     parts = [call.moved(moment) for moment in moments]
-    return [Signal(Moments._make(fields)) for fields in zip(*parts, strict=True)]
+    origin = call.traced[0].signal.origin
+    return [Signal(Moments._make(fields), origin) for fields in zip(*parts, strict=True)]
 
 
 @rule(

@@ -112,15 +112,31 @@ def compact(moment: Tensor) -> Tensor:
     return moment
 
 
+class Origin(NamedTuple):
+    """What a layer with weights read.
+
+    Attributes:
+        signal: Its input.
+        fan_in: Values of the input behind one of its outputs.
+    """
+
+    signal: Signal
+    fan_in: int
+
+
 class Signal:
     """The moments of one tensor.
 
     Args:
-        moments: Known beforehand, or None where a subclass computes them when they are needed.
+        moments: The moments.
+        origin: Where the values are outputs of a layer with weights, rearranged at most.
     """
 
-    def __init__(self, moments: Moments) -> None:
+    origin: Origin | None = None
+
+    def __init__(self, moments: Moments, origin: Origin | None = None) -> None:
         self.moments = moments
+        self.origin = origin
 
     @property
     def root(self) -> Signal:
@@ -170,6 +186,42 @@ class Pointwise(Signal):
             return _through(self._function, self._root.moments)
         except InitializationError as error:
             raise InitializationError(f"{self._where}: {error}") from None
+
+
+class Shares(Signal):
+    """A softmax over places.
+
+    Args:
+        moments: The moments.
+        origin: Of what the softmax is of.
+        variance: Of what the softmax is of, over the places.
+        count: The places.
+    """
+
+    def __init__(
+        self, moments: Moments, origin: Origin | None, variance: float, count: int
+    ) -> None:
+        super().__init__(moments)
+        self.origin = origin
+        self.variance = variance
+        self.count = count
+
+
+def leaning(variance: float, values: Moments, origin: Origin) -> Tensor:
+    """Return what an average gains when its shares and its values are of one origin.
+
+    Shares that grow with one direction of the origin favour values that lie in it: the average of
+    the origin moves along this direction, by its variance in it, and so does that of the values.
+
+    Args:
+        variance: Of the logarithm of the shares, over the places.
+        values: Moments of what is averaged.
+        origin: Of shares and values.
+
+    Returns:
+        To be added to the average's second moment.
+    """
+    return variance * (values.same - values.beside) / origin.fan_in
 
 
 def _through(function: Function, moments: Moments) -> Moments:

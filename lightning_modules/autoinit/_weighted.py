@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from lightning_modules.autoinit._call import Call, rule
-from lightning_modules.autoinit._signal import Moments, Signal, channels, compact, constant
+from lightning_modules.autoinit._signal import (
+    Moments,
+    Origin,
+    Signal,
+    channels,
+    compact,
+    constant,
+)
 
 
 @rule("linear")
@@ -80,4 +87,5 @@ def _weighted(
     # A vector has no other place than its own.
     elsewhere = [same, same] if call.result.ndim < 3 else elsewhere
     fields = [same, *elsewhere, summed(moments.between)]
-    return Signal(Moments._make([zero, *(field / power for field in fields), unit]))
+    origin = Origin(call.traced[0].signal, given["weight"][0].numel())
+    return Signal(Moments._make([zero, *(field / power for field in fields), unit]), origin)

@@ -103,21 +103,21 @@ LARGE: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 }
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", list(EXACT))
 def test_exact_rules_agree_with_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Of(EXACT[name])
     claim = claimed(network, FIELD, monkeypatch)
     assert agrees(network, claim, inputs=FIELD, shape=SHAPE, slack=0.01)
 
 
-@pytest.mark.parametrize("name", EVEN)
+@pytest.mark.parametrize("name", list(EVEN))
 def test_rules_for_places_that_are_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Of(EVEN[name])
     claim = claimed(network, FLAT, monkeypatch)
     assert agrees(network, claim, inputs=FLAT, shape=SHAPE, slack=0.01)
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", list(LARGE))
 def test_rules_for_large_batches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     function, slack = LARGE[name]
     claim = claimed(Of(function), FIELD, monkeypatch)
