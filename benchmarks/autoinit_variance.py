@@ -40,7 +40,7 @@ SETTINGS: dict[str, Setting] = {
     "ResNet-56": Setting(ResNet56, 32, 64, 16),
     "ResNet-50": Setting(ResNet50, 96, 32, 6),
     "MobileViTv2-0.5": Setting(MobileViTV2, 160, 64, 12),
-    "CoAtNet": Setting(CoAtNet, 160, 32, 8),
+    "CoAtNet": Setting(CoAtNet, 160, 32, 6),
 }
 
 

@@ -268,11 +268,13 @@ def test_zero_padding_of_small_maps_counts() -> None:
 
 @pytest.mark.parametrize("activation", [str(baseline) for baseline in BASELINES])
 def test_layers_of_all_cnn_c_keep_unit_variance(activation: str) -> None:
-    setting = Setting(lambda function: AllCnnC(function, num_classes=100, width=0.5), 16, 8, 24)
-    spread = measure(setting, Expression.parse(activation), setting.seeds)
+    setting = Setting(lambda function: AllCnnC(function, num_classes=100, width=0.5), 16, 8, 12)
+    # Behind these two, all images are alike in the last layers, which then fluctuate as one.
+    seeds = 48 if activation in ("relu(x)", "swish(x)") else setting.seeds
+    spread = measure(setting, Expression.parse(activation), seeds)
     assert len(spread.mean) == 9
     assert spread.outside(2.0) == []
-    assert max(spread.error.values()) < 0.17
+    assert max(spread.error.values()) < 0.1
 
 
 @pytest.mark.parametrize("activation", ["relu(x)", "sigmoid(x)"])
