@@ -65,7 +65,9 @@ def autoinit_(
     # Hooks and copies do not reach inside compiled code.
     network = getattr(model, "_orig_mod", model)
     _refuse_shared(network)
-    found, _ = follow(network, input_shape, MeanVariance(mean, variance), unknown)
+    # Trying whether an unknown operation is elementwise may draw numbers.
+    with torch.random.fork_rng(devices=[]):
+        found, _ = follow(network, input_shape, MeanVariance(mean, variance), unknown)
     correction = _std_of_cut_normal(_CUT)
     for layer in found:
         std = layer.std / correction

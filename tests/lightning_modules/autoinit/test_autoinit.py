@@ -190,6 +190,7 @@ def test_only_weights_and_biases_change() -> None:
     ("last", "error", "reason"),
     [
         (nn.LSTM(8, 2), UnsupportedModelError, "operation 'lstm'"),
+        (nn.RReLU(), UnsupportedModelError, r"operation 'rrelu' in layer '2' \(RReLU\)"),
         (Activation("zero(x)"), InitializationError, "out of float32's range"),
         (nn.Linear(9, 2), UnsupportedModelError, r"layer '2' \(Linear\).*shape \(2, 64, 8\)"),
     ],
