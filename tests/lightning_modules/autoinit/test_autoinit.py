@@ -15,7 +15,7 @@ from benchmarks.autoinit_variance import SETTINGS, Setting, measure
 from lightning_modules.autoinit import autoinit_
 from lightning_modules.models.all_cnn_c import AllCnnC
 
-EXCEPTIONS = r"attn\.out_proj|stages\.4\.1\.conv_kxk|head\.fc|se\.fc"
+EXCEPTIONS = r"attn\.out_proj|2\.blocks\.0\.attn\.proj|4\.1\.conv_kxk|head\.fc|se\.fc"
 """Layers that docs/autoinit.md names as exceptions."""
 
 
@@ -343,3 +343,5 @@ def test_layers_of_every_network_keep_unit_variance(network: str, activation: st
     spread = measure(SETTINGS[network], Expression.parse(activation), seeds=5)
     outside = [name for name in spread.outside(3.0) if not re.search(EXCEPTIONS, name)]
     assert outside == []
+    # The exceptions, too, are bounded.
+    assert max(spread.mean.values()) < 1.6
