@@ -37,7 +37,7 @@ def recipe(network: str) -> DigitsRecipe:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--networks", nargs="*", default=["all_cnn_c", "resnet56"])
-    parser.add_argument("--functions", nargs="*", default=["relu(x)", "elu(x)", "swish(x)"])
+    parser.add_argument("--functions", nargs="*", default=["relu(x)", "elu(x)"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()

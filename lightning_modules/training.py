@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -89,17 +90,16 @@ class TrainingOptions:
         """
         warmup = self.warmup_epochs * steps_per_epoch
         peak = self.learning_rate or 1.0
-        return LambdaLR(
-            optimizer,
-            lambda step: warmup_then_decay(
-                step,
-                warmup=warmup,
-                total=total,
-                start=self.warmup_start / peak,
-                end=self.final_learning_rate / peak,
-                decay=self.decay,
-            ),
+        # A partial, unlike a function made here, goes to other processes with its optimiser.
+        factor = functools.partial(
+            warmup_then_decay,
+            warmup=warmup,
+            total=total,
+            start=self.warmup_start / peak,
+            end=self.final_learning_rate / peak,
+            decay=self.decay,
         )
+        return LambdaLR(optimizer, factor)
 
 
 def warmup_then_decay(

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import pytest
 import torch
@@ -64,6 +65,14 @@ def test_adamw_takes_off_a_share_of_the_weight_times_the_current_learning_rate()
         schedule.step()
         expected *= 1 - 0.02 * 0.5 * (step + 1) / 2
         assert weight.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_schedule_goes_to_other_processes() -> None:
+    options = TrainingOptions()
+    optimizer = options.make_optimizer([nn.Parameter(torch.zeros(1))])
+    schedule = options.make_schedule(optimizer, steps_per_epoch=2, total=20)
+    again = pickle.loads(pickle.dumps(schedule))
+    assert again.get_last_lr() == schedule.get_last_lr() == pytest.approx([0.01])
 
 
 def test_sgd_has_its_momentum_and_decay() -> None:
