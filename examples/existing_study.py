@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import torch
 
 from aquasurf_optuna import AquaSurfSampler, FisherFeaturizer, InitializationError, SearchSpace
 from lightning_modules.callbacks import FisherEigenvalues
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", type=int, default=500, help="candidates with Fisher features")
     parser.add_argument("--database", type=Path, default=Path("team.db"), help="SQLite file")
     options = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # the network is small: more threads would only wait for each other
     storage = f"sqlite:///{options.database}"
     study = open_study(storage, optuna.samplers.TPESampler(seed=0))
     study.optimize(lambda t: objective(t, with_activation=False), n_trials=options.before)

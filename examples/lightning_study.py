@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+import torch
 
 from aquasurf_optuna import AquaSurfSampler, FisherFeaturizer, InitializationError, SearchSpace
 from lightning_modules.callbacks import FisherEigenvalues
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=20, help="training runs, 8 baselines first")
     parser.add_argument("--pool", type=int, default=500, help="candidates with Fisher features")
     options, more = parser.parse_known_args(arguments)
+    torch.set_num_threads(1)  # the network is small: more threads would only wait for each other
     images = DIGITS_RECIPE.data(seed=0).training_images(epoch=0).images[:128]
     sampler = AquaSurfSampler(
         SPACE,
