@@ -19,11 +19,8 @@ from aquasurf_optuna.exceptions import (
     UnsupportedModelError,
 )
 from aquasurf_optuna.expression import BASELINES, Expression
-from aquasurf_optuna.features.fisher import (
-    FisherFeature,
-    FisherFeaturizer,
-    fisher_log_eigenvalues,
-)
+from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
+from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.outputs import output_features, standard_inputs
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.expression import Expression
-    from aquasurf_optuna.features.fisher import FisherFeature, FisherFeaturizer
+    from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
     from aquasurf_optuna.store import FeatureStore
 
     Progress = Callable[[int, int], None]

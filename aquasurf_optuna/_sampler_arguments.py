@@ -11,7 +11,7 @@ from aquasurf_optuna.space import SearchSpace
 
 if TYPE_CHECKING:
     from aquasurf_optuna._candidates import Surrogate
-    from aquasurf_optuna.features.fisher import FisherFeaturizer
+    from aquasurf_optuna.features.featurizer import FisherFeaturizer
     from aquasurf_optuna.store import FeatureStore
 
 

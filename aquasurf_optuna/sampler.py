@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from aquasurf_optuna._candidates import Progress, Surrogate
     from aquasurf_optuna._history import History
     from aquasurf_optuna.expression import Expression
-    from aquasurf_optuna.features.fisher import FisherFeaturizer
+    from aquasurf_optuna.features.featurizer import FisherFeaturizer
 
 _SEED_LIMIT = 2**31 - 1
 # Processes that claim the same function move aside, each to another place: twice is rare already.

@@ -29,7 +29,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.schema import CreateTable
 
 from aquasurf_optuna.exceptions import FeatureStoreError
-from aquasurf_optuna.features.fisher import FisherFeature
+from aquasurf_optuna.features.featurizer import FisherFeature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,6 +21,7 @@ AQUASURF = (
     "features._loss",
     "features.spectra",
     "features.fisher",
+    "features.featurizer",
     "store",
     "_umap",
     "surrogate",

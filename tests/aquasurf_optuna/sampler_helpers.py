@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.fisher import FisherFeature
+from aquasurf_optuna.features.featurizer import FisherFeature
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from aquasurf_optuna.activation import ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
-from aquasurf_optuna.features.fisher import FisherFeaturizer
+from aquasurf_optuna.features.featurizer import FisherFeaturizer
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from aquasurf_optuna.exceptions import FeatureStoreError
-from aquasurf_optuna.features.fisher import FisherFeature
+from aquasurf_optuna.features.featurizer import FisherFeature
 from aquasurf_optuna.store import FORMAT_VERSION, TABLE_NAME, FeatureStore
 
 VALID = FisherFeature(vector=np.array([0.1, -3.5, 1e-30], dtype=np.float32), reason=None)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aquasurf_optuna.exceptions import ExpressionError, InitializationError, UnsupportedModelError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.fisher import FisherFeature, FisherFeaturizer, fisher_log_eigenvalues
+from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
+from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
 from tests.aquasurf_optuna.features.networks import batch, seeded_cnn, small_cnn
 

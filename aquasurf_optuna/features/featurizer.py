@@ -1,0 +1,246 @@
+"""The Fisher feature of an activation function: a network is built around it and measured.
+
+:class:`FisherFeaturizer` is the surrogate's view of a function. The mathematics is in
+:mod:`aquasurf_optuna.features.fisher`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, Protocol
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aquasurf_optuna.activation import Activation, ActivationFactory
+from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features._capture import private_randomness
+from aquasurf_optuna.features._loss import Loss, check_loss
+from aquasurf_optuna.features.fisher import check_batch, fisher_log_eigenvalues
+from aquasurf_optuna.features.layers import LayerTypes
+from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
+
+Representation = Literal["quantiles", "histogram"]
+
+_REPRESENTATIONS: dict[str, Callable[[dict[str, Tensor]], NDArray[np.float64]]] = {
+    "quantiles": quantile_vector,
+    "histogram": histogram_vector,
+}
+_LARGEST_CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FisherFeature:
+    """The Fisher feature of one activation function in one task.
+
+    Attributes:
+        vector: ``(n,)``, float32, or None if the function is invalid.
+        reason: Why it is invalid, or None.
+    """
+
+    vector: NDArray[np.float32] | None
+    reason: str | None
+
+    @property
+    def valid(self) -> bool:
+        """Whether there is a vector."""
+        return self.vector is not None
+
+
+class FeatureStoreLike(Protocol):
+    """What :meth:`FisherFeaturizer.many` needs of a store."""
+
+    def get(self, task: str, expression: str) -> FisherFeature | None:
+        """Return a feature kept earlier, or None."""
+
+    def put(self, task: str, expression: str, feature: FisherFeature) -> None:
+        """Keep a feature."""
+
+
+class FisherFeaturizer:
+    """Measures activation functions by the Fisher eigenvalues of the network built around them.
+
+    Each network is built and measured from the same seed, so a feature depends on neither the order
+    of the calls nor the caller's random state. Picklable where `build_model` and `loss` are.
+
+    Args:
+        build_model: Takes an activation factory and returns the network at initialisation. It is
+            moved to the device of `inputs`.
+        inputs: A mini-batch ``(M, ...)``.
+        targets: As in :func:`fisher_log_eigenvalues`.
+        loss: As in :func:`fisher_log_eigenvalues`; a callable needs a `task` as well.
+        representation: ``"quantiles"`` or ``"histogram"``, see
+            :mod:`aquasurf_optuna.features.spectra`.
+        seed: Seeds the building of the network and the labels.
+        task: Name under which a store keeps the features. None derives one from everything above:
+            the inputs, the targets, the settings, and the printed form and parameter norms of the
+            network with ReLU.
+        skip: As in :func:`fisher_log_eigenvalues`.
+
+    Raises:
+        ValueError: If an argument is outside what is allowed.
+    """
+
+    def __init__(
+        self,
+        build_model: Callable[[ActivationFactory], nn.Module],
+        inputs: Tensor,
+        targets: Tensor | None = None,
+        *,
+        loss: Loss = "cross_entropy",
+        representation: Representation = "quantiles",
+        seed: int = 0,
+        task: str | None = None,
+        skip: LayerTypes = (),
+    ) -> None:
+        if representation not in _REPRESENTATIONS:
+            raise ValueError(
+                f"representation must be one of {sorted(_REPRESENTATIONS)}, got {representation!r}"
+            )
+        check_batch(inputs)
+        check_loss(loss, targets, inputs)
+        if task is None and callable(loss):
+            raise ValueError(
+                "a loss of your own cannot be told from another one by a store: name the task, "
+                "for example task='my-loss'"
+            )
+        if task == "":
+            raise ValueError("task must be a name, or None for a derived one, got ''")
+        self.build_model = build_model
+        self.inputs = inputs
+        self.targets = targets
+        self.loss = loss
+        self.representation = representation
+        self.seed = seed
+        self.skip = skip
+        self._given_task = task
+
+    @functools.cached_property
+    def task(self) -> str:
+        """The key of these features in a store; deriving it builds the network with ReLU once."""
+        if self._given_task is not None:
+            return self._given_task
+        return "fisher-" + _digest(self._task_parts())
+
+    def __call__(self, expression: str | Expression) -> FisherFeature:
+        """Measure one activation function.
+
+        Args:
+            expression: The function, or its text.
+
+        Returns:
+            The feature; a function that cannot be initialised or has no valid spectrum gets the
+            reason instead of a vector.
+
+        Raises:
+            ExpressionError: If a text is not an expression.
+            UnsupportedModelError: If the network's eigenvalues are not defined.
+        """
+        factory = Activation.factory(expression)
+        try:
+            eigenvalues = fisher_log_eigenvalues(
+                self._build(factory),
+                self.inputs,
+                self.targets,
+                loss=self.loss,
+                seed=self.seed,
+                skip=self.skip,
+            )
+        except (InitializationError, InvalidSpectrumError) as error:
+            return FisherFeature(None, str(error))
+        vector = _REPRESENTATIONS[self.representation](eigenvalues)
+        return FisherFeature(vector.astype(np.float32), None)
+
+    def many(
+        self,
+        expressions: Sequence[str | Expression],
+        *,
+        store: FeatureStoreLike | None = None,
+        n_jobs: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[FisherFeature]:
+        """Measure several activation functions; each text once.
+
+        Args:
+            expressions: The functions, or their texts.
+            store: Where known features are read from and new ones kept as they come, so that an
+                interrupted run goes on where it stopped.
+            n_jobs: Processes, of one thread each; 1 stays in this process, -1 takes every core.
+            progress: Called as ``progress(done, total)``, counting distinct functions, at the start
+                and whenever one is done.
+
+        Returns:
+            The features, in the order of `expressions`.
+
+        Raises:
+            ValueError: If `n_jobs` is 0.
+        """
+        if n_jobs == 0:
+            raise ValueError("n_jobs must be 1 or more processes, or -1 for every core, got 0")
+        texts = [str(Activation.factory(expression).expression) for expression in expressions]
+        features: dict[str, FisherFeature] = {}
+        if store is not None:
+            known = {text: store.get(self.task, text) for text in dict.fromkeys(texts)}
+            features = {text: feature for text, feature in known.items() if feature is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in features]
+        total = len(features) + len(missing)
+        if progress is not None:
+            progress(len(features), total)
+        for text, feature in self._measure(missing, n_jobs):
+            features[text] = feature
+            if store is not None:
+                store.put(self.task, text, feature)
+            if progress is not None:
+                progress(len(features), total)
+        return [features[text] for text in texts]
+
+    def _measure(self, texts: list[str], n_jobs: int) -> Iterator[tuple[str, FisherFeature]]:
+        """Yield features as they come, in any order."""
+        workers = min(joblib.effective_n_jobs(n_jobs), len(texts))
+        if workers <= 1:
+            yield from ((text, self(text)) for text in texts)
+            return
+        # The inputs travel with every call, so a call brings several functions.
+        size = min(_LARGEST_CHUNK, math.ceil(len(texts) / (4 * workers)))
+        chunks = [texts[start : start + size] for start in range(0, len(texts), size)]
+        run = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")
+        for pairs in run(joblib.delayed(_measure_chunk)(self, chunk) for chunk in chunks):
+            yield from pairs
+
+    def _build(self, factory: ActivationFactory) -> nn.Module:
+        with private_randomness(self.seed, {self.inputs.device}):
+            return self.build_model(factory).to(self.inputs.device)
+
+    def _task_parts(self) -> Iterator[bytes]:
+        for tensor in (self.inputs, self.targets):
+            if tensor is not None:
+                yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
+                yield tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        model = self._build(Activation.factory("relu(x)"))
+        skipped = [kind.__name__ for kind in self.skip]
+        yield f"{self.loss} {self.representation} {self.seed} {skipped} {model}".encode()
+        for name, parameter in model.named_parameters():
+            # Three digits tell initialisations apart, and hide rounding that differs by machine.
+            yield f"{name} {parameter.detach().norm().item():.3g}".encode()
+
+
+def _measure_chunk(
+    featurizer: FisherFeaturizer, texts: list[str]
+) -> list[tuple[str, FisherFeature]]:
+    torch.set_num_threads(1)
+    return [(text, featurizer(text)) for text in texts]
+
+
+def _digest(parts: Iterator[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:16]
