@@ -19,6 +19,8 @@ AQUASURF = (
     "features.layers",
     "features._capture",
     "features._loss",
+    "features._likelihoods",
+    "features.losses",
     "features.spectra",
     "features.fisher",
     "features.featurizer",
