@@ -182,7 +182,9 @@ class _Gaussian(_Independent):
     def root(self, parameters: Parameters) -> Tensor:
         mean, variance = (_rows(parameter) for parameter in parameters)
         fixed = variance.detach()
-        return torch.cat([mean / fixed.sqrt(), variance / (math.sqrt(2) * fixed)], 1)
+        roots = (mean / fixed.sqrt(), variance / (math.sqrt(2) * fixed))
+        # A variance that the network does not predict is a constant, and has no terms.
+        return torch.cat([root for root in roots if root.requires_grad] or roots, 1)
 
 
 class _Poisson(_Independent):

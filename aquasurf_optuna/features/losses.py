@@ -4,8 +4,8 @@ A network maps one sample to outputs ``f``; the outputs parametrise a distributi
 ``p(y | f)``, and the loss is its negative logarithm, up to a constant. The Fisher information of
 the weights is the mean over the samples of the expected outer product of one sample's gradients,
 ``J^T E_y[s s^T] J``, with ``J`` the Jacobian of the outputs and ``s`` the gradient of the loss by
-them (Martens, "New insights and perspectives on the natural gradient method", JMLR 2020, Sections 5
-and 9). Three ways to compute the expectation:
+them (Martens, "New insights and perspectives on the natural gradient method", JMLR 2020, Section
+5). Three ways to compute the expectation:
 
 =============  =====================================================================================
 ``sampled``    One draw of ``y`` from the prediction: an unbiased estimate by one backward pass (as
@@ -17,13 +17,13 @@ and 9). Three ways to compute the expectation:
                backward pass a column (``"type-2"`` of curvlinops).
 ``empirical``  Given targets in place of ``y``. Not the Fisher information, whatever its name: it
                approaches it only where the prediction is the distribution of the targets, and is
-               far from it at initialisation (Martens 2020, Section 11; Kunstner, Hennig and Balles,
-               "Limitations of the empirical Fisher approximation", NeurIPS 2019).
+               far from it at initialisation (Martens 2020; Kunstner, Hennig and Balles,
+               "Limitations of the empirical Fisher approximation for natural gradient descent",
+               NeurIPS 2019).
 =============  =====================================================================================
 
-Symbols: ``M`` samples, ``C`` classes, ``K`` output components of one sample, flattened, ``u``
-numbers drawn evenly from (0, 1), ``z`` standard normal ones. ``[v]`` is a constant: not
-differentiated.
+Symbols: ``M`` samples, ``C`` classes, ``d1, ...`` positions; a component is one output number of
+one sample. ``[v]`` is a constant: not differentiated.
 
 ========================  ==========================================  ==============================
 loss                      likelihood, negative logarithm              exact terms, summed over ``M``
@@ -48,10 +48,11 @@ loss                      likelihood, negative logarithm              exact term
 assumes. Soft targets (Mixup, label smoothing) count as their mean loss: the outer product is that
 of the gradient ``p - y`` that training sees.
 
-Draws invert the distribution function at numbers ``u`` from a generator on the CPU that only the
+Draws invert the distribution function at uniform numbers from a generator on the CPU that only the
 seed decides: the draw is the same on every device, and two networks that predict alike get like
 targets. The gradients are those of float64 draws around the prediction: where the noise is below
-the rounding of a float32 output, it is not lost.
+the rounding of a float32 output, it is not lost. Poisson rates above a million use the normal limit
+with its first correction, which is right to a fraction of a count.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ def check_loss(loss: Loss, fisher: Fisher | None, targets: Tensor | None, inputs
     Raises:
         ValueError: If they do not fit.
     """
-    if not callable(loss) and not isinstance(loss, Likelihood) and loss not in FAMILIES:
+    own = isinstance(loss, Likelihood) or callable(loss)
+    if not own and loss not in get_args(LossName):
         raise ValueError(
             f"loss must be one of {_names()}, a Likelihood or a callable loss(outputs, targets), "
             f"got {loss!r}"
@@ -173,8 +175,7 @@ def n_terms(outputs: Any, loss: Loss, fisher: Fisher) -> int:
     if fisher != "exact" or not isinstance(loss, str):
         return 1
     family = FAMILIES[loss]
-    with torch.no_grad():
-        return family.root(family.parameters(outputs, None)).shape[1]
+    return family.root(family.parameters(outputs, None)).shape[1]
 
 
 def _check_kind(loss: Loss, kind: Fisher, targets: Tensor | None) -> None:
