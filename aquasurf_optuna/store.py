@@ -1,180 +1,311 @@
 """Features kept in a database, so that no network is measured twice.
 
-One table, ``aquasurf_features``, holds one row for each task and expression. A *task* names what
-the features depend on beside the function: the network, the batch and the settings (see
-:attr:`aquasurf_optuna.FisherFeaturizer.task`). A row holds either a vector or the reason why the
-function has none.
+A *task* names what the features depend on beside the function: the network, the batch and the
+settings (see :attr:`aquasurf_optuna.FisherFeaturizer.task`). A *function* is the class of equal
+expressions (see :func:`aquasurf_optuna.features.outputs.function_key`). The store keeps one row for
+each task and function, with a vector or the reason why there is none, and lets several processes
+and machines claim functions, so that they divide the work.
 
-A vector is kept as bytes, never as a pickle or as text to evaluate::
-
-    offset  size  meaning
-    0       4     the letters AQSF
-    4       2     version of this format, little-endian unsigned (now 1)
-    6       4     n, the length of the vector, little-endian unsigned
-    10      4 n   the values, little-endian float32
+The tables are in ``_store_schema.py``, the bytes in ``_store_bytes.py``, files in
+``_store_files.py``.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-import threading
-import weakref
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+import warnings
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
 
-import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, StaticPool
-from sqlalchemy.schema import CreateTable
 
+from aquasurf_optuna import _store_claims as claiming
+from aquasurf_optuna import _store_rows as rows
+from aquasurf_optuna._store_claims import Claim
+from aquasurf_optuna._store_database import Database
+from aquasurf_optuna._store_files import check_path, read_file, write_file
+from aquasurf_optuna._store_schema import FEATURES, MAX_EXPRESSION_LENGTH, MAX_NAME_LENGTH
+from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import FeatureStoreError
+from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.featurizer import FisherFeature
+from aquasurf_optuna.features.outputs import function_key
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-
-    from numpy.typing import NDArray
-
-TABLE_NAME = "aquasurf_features"
-FORMAT_VERSION = 1
-MAX_TASK_LENGTH = 200
-MAX_EXPRESSION_LENGTH = 500
-
-_HEADER = struct.Struct("<4sHI")
-_MAGIC = b"AQSF"
-# A writer waits this long for another one: a put takes milliseconds, so only a stuck process, or a
-# network file system, comes near it.
-_BUSY_TIMEOUT_SECONDS = 60.0
-
-_Result = TypeVar("_Result")
-
-_TABLE = sa.Table(
-    TABLE_NAME,
-    sa.MetaData(),
-    sa.Column("task", sa.String(MAX_TASK_LENGTH), primary_key=True),
-    sa.Column("expression", sa.String(MAX_EXPRESSION_LENGTH), primary_key=True),
-    sa.Column("vector", sa.LargeBinary(2**31 - 1), nullable=True),
-    sa.Column("reason", sa.Text, nullable=True),
-)
+__all__ = ["Claim", "FeatureStore", "FeatureStoreWarning"]
 
 
-class _DuplicateError(FeatureStoreError):
-    """The row to insert exists."""
+class FeatureStoreWarning(UserWarning):
+    """A row of a store is damaged or foreign; it counts as absent, and a `put` replaces it."""
 
 
 class FeatureStore:
     """A database of Fisher features, shared by threads, processes and machines.
 
-    Opening is lazy: the constructor only reads the URL, and the table is made at first use. A store
-    pickles as its URL, and a forked process opens its own connection.
+    Opening is lazy: the constructor only reads the URL, and the tables are made at first use. A
+    store pickles as its URL, and a forked process opens its own connection.
+
+    Every method is one short transaction: what it returned from is kept whatever happens to the
+    process, and what it did not has left no trace. Each raises `FeatureStoreError` if the database
+    cannot be opened, read or written, or holds a store of another version; those that take an
+    expression raise `ExpressionError` for a text that names no function. A row that is damaged or
+    that this version did not write is reported by a `FeatureStoreWarning` and counts as absent.
 
     Args:
-        url: An SQLAlchemy database URL, such as ``sqlite:///features.db``. ``sqlite://`` alone is
-            a store in memory: it lives as long as this object, and a pickled copy starts empty.
+        url: An SQLAlchemy database URL, such as ``sqlite:///features.db``,
+            ``postgresql+psycopg://user@host/database`` or ``mysql+pymysql://user@host/database``;
+            it may be that of an Optuna study. ``sqlite://`` alone is a store in memory: it lives as
+            long as this object, and a pickled copy starts empty.
 
     Raises:
         FeatureStoreError: If `url` is no database URL, or its driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            self._url = sa.make_url(url)
-            self._url.get_dialect().import_dbapi()
-        except (SQLAlchemyError, ImportError) as error:
-            raise FeatureStoreError(
-                f"url must be an SQLAlchemy database URL such as 'sqlite:///features.db', "
-                f"but got {url!r}: {error}"
-            ) from error
-        self._open_lock = threading.Lock()
-        self._engine: sa.Engine | None = None
-        self._engine_pid = -1
-        # One connection serves every thread of a store in memory, so they take turns.
-        self._memory_lock = threading.RLock()
+        self._database = Database(url)
 
     @property
     def url(self) -> str:
         """The database URL, with any password in it hidden."""
-        return self._url.render_as_string(hide_password=True)
+        return self._database.shown
 
-    def get(self, task: str, expression: str) -> FisherFeature | None:
-        """Return the feature kept for `expression` in `task`, or None if there is none.
+    def get(self, task: str, expression: str | Expression) -> FisherFeature | None:
+        """Return the feature kept for a function in `task`, or None if there is none.
 
         Args:
             task: Name of the task.
-            expression: Text of the expression, as ``str(expression)`` gives it.
+            expression: The function, or its text; any that is equal to the one measured.
 
         Raises:
-            FeatureStoreError: If the database cannot be read, or holds what this class did not
-                write.
+            ExpressionError: If a text names no function.
+            FeatureStoreError: See the class.
         """
-        query = sa.select(_TABLE.c.vector, _TABLE.c.reason).where(
-            _TABLE.c.task == task, _TABLE.c.expression == expression
-        )
-        row = self._run(lambda connection: connection.execute(query).first())
-        return None if row is None else self._feature(task, expression, row.vector, row.reason)
+        function = function_key(as_expression(expression))
+        return self._read(task, [function]).features.get(function)
 
-    def put(self, task: str, expression: str, feature: FisherFeature) -> None:
-        """Keep `feature` for `expression` in `task`, in place of an earlier one.
+    def known(self, task: str, expressions: Iterable[str | Expression]) -> dict[str, FisherFeature]:
+        """Return the features kept for many functions, in a few queries.
+
+        Args:
+            task: Name of the task.
+            expressions: The functions, or their texts.
+
+        Returns:
+            By text as it came, in this order, without those that the store lacks. Equal functions
+            share one feature.
+
+        Raises:
+            ExpressionError: If a text names no function.
+            FeatureStoreError: See the class.
+        """
+        functions = _functions(expressions)
+        features = self._read(task, dict.fromkeys(functions.values())).features
+        found = {text: features.get(function) for text, function in functions.items()}
+        return {text: feature for text, feature in found.items() if feature is not None}
+
+    def load(self, task: str) -> dict[str, FisherFeature]:
+        """Return every feature of `task`, by the text that was measured, in the order of the texts.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        features = {row.expression: feature for row, feature in self._read(task).rows}
+        return dict(sorted(features.items()))
+
+    def count(self, task: str | None = None) -> int:
+        """Return how many rows there are for `task`, or in all.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        tasks = self.tasks()
+        return sum(tasks.values()) if task is None else tasks.get(task, 0)
+
+    def tasks(self) -> dict[str, int]:
+        """Return how many rows each task has, in the order of their names.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        query = sa.select(FEATURES.c.task, sa.func.count()).group_by(FEATURES.c.task)
+        found = self._database.read(lambda connection: connection.execute(query).all())
+        return {task: int(number) for task, number in sorted(map(tuple, found))}
+
+    def put(
+        self,
+        task: str,
+        expression: str | Expression,
+        feature: FisherFeature,
+        *,
+        seconds: float | None = None,
+        owner: str | None = None,
+    ) -> bool:
+        """Keep the feature of a function in `task`, in place of an earlier one; drop its claim.
 
         Args:
             task: Name of the task, of 200 characters at most.
-            expression: Text of the expression, of 500 characters at most.
+            expression: The function, or its text, of 2,000 characters at most.
             feature: A vector of shape ``(n,)``, kept as float32, or a reason.
+            seconds: How long the measurement took, if known.
+            owner: Who measured it under a claim. Nothing is written if that claim is gone, because
+                somebody took the owner for dead.
+
+        Returns:
+            Whether the feature was written; without `owner`, always True.
 
         Raises:
-            FeatureStoreError: If a name is too long, the feature holds neither a finite vector nor
-                a reason, or the database cannot be written.
+            ExpressionError: If a text names no function.
+            FeatureStoreError: If a name is too long, or the feature holds neither a finite vector
+                nor a reason; and see the class.
         """
-        _check_length("task", task, MAX_TASK_LENGTH)
-        _check_length("expression", expression, MAX_EXPRESSION_LENGTH)
-        content = _content(expression, feature)
+        _check_name("task", task)
+        if owner is not None:
+            _check_name("owner", owner)
+        parsed = as_expression(expression)
+        text = _checked_text(str(parsed))
+        row = rows.Row.of(task, function_key(parsed), text, feature, seconds)
 
-        here = (_TABLE.c.task == task, _TABLE.c.expression == expression)
-        insert = _TABLE.insert().values(task=task, expression=expression, **content)
-        update = _TABLE.update().where(*here).values(**content)
-        # Insert, and update on a clash: the one way of upserting that every database understands.
-        # Each begins by writing, so SQLite takes its lock, or waits for it, at once.
-        try:
-            self._run(lambda connection: connection.execute(insert))
-        except _DuplicateError:
-            self._run(lambda connection: connection.execute(update))
+        def work(connection: sa.Connection) -> bool:
+            if owner is not None and not rows.delete_claim(connection, task, row.function, owner):
+                return False
+            rows.write(connection, [row])
+            return True
 
-    def load(self, task: str) -> dict[str, FisherFeature]:
-        """Return every feature of `task`, by expression text, in the order of the texts.
+        return self._database.write(work)
+
+    def claim(
+        self,
+        task: str,
+        expressions: Sequence[str | Expression],
+        owner: str,
+        *,
+        limit: int | None = None,
+    ) -> list[str]:
+        """Claim functions that have neither a good row nor a claim, before anybody else does.
+
+        The rows of `expressions` are read for it, so pass only what :meth:`known` lacked.
+
+        Args:
+            task: Name of the task, of 200 characters at most.
+            expressions: The functions, or their texts. Of equal ones, the first is claimed.
+            owner: Who claims, of 200 characters at most; a name that is never used again.
+            limit: How many to claim at most, or None for all.
+
+        Returns:
+            The texts claimed, as they came and in their order.
 
         Raises:
-            FeatureStoreError: As for :meth:`get`.
+            ExpressionError: If a text names no function.
+            FeatureStoreError: If a name or text is too long, or `limit` is not positive; and see
+                the class.
         """
-        query = (
-            sa.select(_TABLE.c.expression, _TABLE.c.vector, _TABLE.c.reason)
-            .where(_TABLE.c.task == task)
-            .order_by(_TABLE.c.expression)
+        _check_name("task", task)
+        _check_name("owner", owner)
+        if limit is not None and limit < 1:
+            raise FeatureStoreError(f"limit must be at least 1, or None for all, but got {limit}")
+        wanted: dict[str, str] = {}
+        for text, function in _functions(expressions).items():
+            wanted.setdefault(function, _checked_text(text))
+        taken, problems = self._database.write(
+            lambda connection: claiming.claim(connection, task, wanted, owner, limit)
         )
-        rows = self._run(lambda connection: connection.execute(query).all())
-        return {
-            row.expression: self._feature(task, row.expression, row.vector, row.reason)
-            for row in rows
-        }
+        self._warn(problems)
+        return [wanted[function] for function in taken]
 
-    def count(self, task: str | None = None) -> int:
-        """Return how many features are kept for `task`, or in all.
+    def beat(self, owner: str) -> None:
+        """Say that `owner` is alive: add 1 to the beat of all its claims.
 
         Raises:
-            FeatureStoreError: If the database cannot be read.
+            FeatureStoreError: See the class.
         """
-        query = sa.select(sa.func.count()).select_from(_TABLE)
-        if task is not None:
-            query = query.where(_TABLE.c.task == task)
-        return int(self._run(lambda connection: connection.execute(query).scalar_one()))
+        self._database.write(lambda connection: claiming.beat(connection, owner))
+
+    def claims(self, task: str) -> dict[str, Claim]:
+        """Return the claims of `task` by function, as they stand.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        return self._database.read(lambda connection: claiming.read(connection, task))
+
+    def take_over(self, task: str, expression: str | Expression, seen: Claim, owner: str) -> bool:
+        """Take the claim on a function from an owner that gave no sign of life.
+
+        Args:
+            task: Name of the task.
+            expression: The function, or its text.
+            seen: The claim as :meth:`claims` gave it.
+            owner: Who takes it.
+
+        Returns:
+            Whether it was taken; not if it is gone, or its owner or beat is another by now.
+
+        Raises:
+            ExpressionError: If a text names no function.
+            FeatureStoreError: If a name is too long; and see the class.
+        """
+        _check_name("owner", owner)
+        function = function_key(as_expression(expression))
+        return self._database.write(
+            lambda connection: claiming.take_over(connection, task, function, seen, owner)
+        )
+
+    def release(self, owner: str) -> int:
+        """Drop all claims of `owner`, and return how many there were.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        return self._database.write(lambda connection: claiming.release(connection, owner))
+
+    def export_file(self, path: str | os.PathLike[str], task: str | None = None) -> int:
+        """Write the good rows of `task`, or all, to a file, in place of an earlier one.
+
+        Args:
+            path: Where to; the suffix, ``.npz`` or ``.parquet`` (needs pyarrow), is the format.
+            task: Name of the task, or None for all.
+
+        Returns:
+            How many rows were written.
+
+        Raises:
+            FeatureStoreError: If the suffix is another, pyarrow is missing or the file cannot be
+                written (an earlier one is left as it was); and see the class.
+        """
+        checked = check_path(path)
+        good = [row for row, _ in self._read(task).rows]
+        write_file(checked, sorted(good, key=lambda row: (row.task, row.expression, row.function)))
+        return len(good)
+
+    def import_file(self, path: str | os.PathLike[str]) -> int:
+        """Add the rows of a file that :meth:`export_file` wrote; good rows of the store stay.
+
+        Args:
+            path: The file; its suffix is the format.
+
+        Returns:
+            How many rows were added. Claims on their functions are dropped.
+
+        Raises:
+            FeatureStoreError: If the file is missing, or anything in it is damaged, foreign or of
+                another version: then nothing is added. And see the class.
+        """
+        new = _good_rows(path)
+
+        def work(connection: sa.Connection) -> int:
+            missing = {(row.task, row.function): row for row in new}
+            for task in {row.task for row in new}:
+                functions = [row.function for row in new if row.task == task]
+                for function in rows.read(connection, task, functions).features:
+                    del missing[task, function]
+            rows.write(connection, list(missing.values()))
+            return len(missing)
+
+        return self._database.write(work)
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""
-        with self._open_lock:
-            if self._engine is not None and self._engine_pid == os.getpid():
-                self._engine.dispose()
-            self._engine = None
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -191,77 +322,51 @@ class FeatureStore:
         return f"FeatureStore({self.url!r})"
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[str]]:
-        return (FeatureStore, (self._url.render_as_string(hide_password=False),))
+        return (FeatureStore, (self._database.url,))
 
-    @property
-    def _in_memory(self) -> bool:
-        return self._url.get_backend_name() == "sqlite" and self._url.database in (
-            None,
-            "",
-            ":memory:",
+    def _read(self, task: str | None, functions: Iterable[str] | None = None) -> rows.Reading:
+        reading = self._database.read(lambda connection: rows.read(connection, task, functions))
+        self._warn(reading.problems)
+        return reading
+
+    def _warn(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            warnings.warn(
+                f"{self.url} holds something that is no feature, and is taken for absent: "
+                f"{problem}",
+                FeatureStoreWarning,
+                stacklevel=3,
+            )
+
+
+def _functions(expressions: Iterable[str | Expression]) -> dict[str, str]:
+    """Return the functions of expressions by their texts as they came."""
+    return {str(expression): function_key(as_expression(expression)) for expression in expressions}
+
+
+def _good_rows(path: str | os.PathLike[str]) -> list[rows.Row]:
+    checked = check_path(path)
+    reading = rows.check(read_file(checked))
+    if reading.problems:
+        raise FeatureStoreError(
+            f"{str(checked)!r} is damaged, so nothing was added: {reading.problems[0]} "
+            f"({len(reading.problems)} such rows); export it again"
         )
+    return [row for row, _ in reading.rows]
 
-    def _run(self, work: Callable[[sa.Connection], _Result]) -> _Result:
-        """Do `work` in one transaction, turning the database's errors into the store's own."""
-        try:
-            if not self._in_memory:
-                with self._open().begin() as connection:
-                    return work(connection)
-            with self._memory_lock, self._open().begin() as connection:
-                return work(connection)
-        except IntegrityError as error:
-            raise _DuplicateError(f"{self.url} holds this row already") from error
-        except SQLAlchemyError as error:
-            raise FeatureStoreError(f"the feature store {self.url} failed: {error}") from error
 
-    def _open(self) -> sa.Engine:
-        with self._open_lock:
-            if self._engine is None or self._engine_pid != os.getpid():
-                # After a fork, the parent's connections are the parent's: leave them unclosed.
-                engine = sa.create_engine(self._url, **self._engine_options())
-                if self._in_memory:
-                    weakref.finalize(self, engine.dispose)
-                self._prepare(engine)
-                self._engine, self._engine_pid = engine, os.getpid()
-            return self._engine
+def _checked_text(text: str) -> str:
+    _check_length("expression", text, MAX_EXPRESSION_LENGTH)
+    return text
 
-    def _engine_options(self) -> dict[str, Any]:
-        if self._url.get_backend_name() != "sqlite":
-            return {"pool_pre_ping": True}
-        if self._in_memory:
-            return {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-        # Opening an SQLite file costs little, and a connection never kept is never inherited.
-        return {"poolclass": NullPool, "connect_args": {"timeout": _BUSY_TIMEOUT_SECONDS}}
 
-    def _prepare(self, engine: sa.Engine) -> None:
-        with engine.begin() as connection:
-            # "if not exists" settles the race of several processes that open a new database.
-            connection.execute(CreateTable(_TABLE, if_not_exists=True))
-        found = {column["name"] for column in sa.inspect(engine).get_columns(TABLE_NAME)}
-        expected = {column.name for column in _TABLE.columns}
-        if found != expected:
-            raise FeatureStoreError(
-                f"the table {TABLE_NAME!r} of {self.url} was not made by this store: its columns "
-                f"are {sorted(found)}, not {sorted(expected)}; choose another database"
-            )
-
-    def _feature(
-        self, task: str, expression: str, vector: bytes | None, reason: str | None
-    ) -> FisherFeature:
-        where = f"the row of task {task!r}, expression {expression!r} in {self.url}"
-        if (vector is None) == (reason is None):
-            raise FeatureStoreError(
-                f"{where} was not written by this store: it must hold a vector or a reason, "
-                f"not {'neither' if vector is None else 'both'}; delete it"
-            )
-        if vector is None:
-            return FisherFeature(vector=None, reason=reason)
-        try:
-            return FisherFeature(vector=_unpack(vector), reason=None)
-        except ValueError as error:
-            raise FeatureStoreError(
-                f"{where} holds a vector that this store did not write: {error}; delete it"
-            ) from error
+def _check_name(name: str, value: str) -> None:
+    _check_length(name, value, MAX_NAME_LENGTH)
+    # Databases disagree about spaces at the end, and refuse this or that special character.
+    if value != value.strip() or not value.isprintable():
+        raise FeatureStoreError(
+            f"{name} must be printable text without spaces around it, but got {value!r}"
+        )
 
 
 def _check_length(name: str, value: str, limit: int) -> None:
@@ -270,39 +375,3 @@ def _check_length(name: str, value: str, limit: int) -> None:
         raise FeatureStoreError(
             f"{name} must have 1 to {limit} characters, but got {len(value)}: {shown!r}"
         )
-
-
-def _content(expression: str, feature: FisherFeature) -> dict[str, bytes | str | None]:
-    if feature.vector is not None:
-        vector = np.asarray(feature.vector)
-        if vector.ndim != 1 or not np.isfinite(vector.astype(np.float32)).all():
-            raise FeatureStoreError(
-                f"the vector of {expression!r} must be one-dimensional and finite in float32, "
-                f"but got shape {vector.shape} with values from {vector.min(initial=np.inf)} "
-                f"to {vector.max(initial=-np.inf)}"
-            )
-        return {"vector": _pack(vector), "reason": None}
-    if not feature.reason:
-        raise FeatureStoreError(
-            f"the feature of {expression!r} must hold a vector or a reason, but got {feature}"
-        )
-    return {"vector": None, "reason": feature.reason}
-
-
-def _pack(vector: NDArray[Any]) -> bytes:
-    return _HEADER.pack(_MAGIC, FORMAT_VERSION, vector.size) + vector.astype("<f4").tobytes()
-
-
-def _unpack(blob: bytes) -> NDArray[np.float32]:
-    if len(blob) < _HEADER.size:
-        raise ValueError(f"it has {len(blob)} bytes, fewer than its header of {_HEADER.size}")
-    magic, version, length = _HEADER.unpack_from(blob)
-    if magic != _MAGIC:
-        raise ValueError(f"it begins with {magic!r} instead of {_MAGIC!r}")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"its format has version {version}, where {FORMAT_VERSION} is understood")
-    if len(blob) != _HEADER.size + 4 * length:
-        raise ValueError(
-            f"it has {len(blob)} bytes, where its length {length} takes {_HEADER.size + 4 * length}"
-        )
-    return np.frombuffer(blob, dtype="<f4", offset=_HEADER.size).astype(np.float32)
