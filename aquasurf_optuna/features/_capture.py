@@ -1,125 +1,92 @@
-"""One forward and one backward pass through a model that is handed back as it came.
+"""One forward pass and the backward passes through a model that is handed back as it came.
 
-Records each layer's ``Omega`` while the forward pass runs, and its pre-activation gradients after
-it. The mathematics is in :mod:`aquasurf_optuna.features._kfac`.
+While the passes run, every call of a linear map or convolution is watched, and each layer's sums
+are filled: of the activations in the forward pass, of the pre-activation gradients as they come, so
+that no gradient is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError, UnsupportedModelError
-from aquasurf_optuna.features import _kfac
-from aquasurf_optuna.features.layers import Layer
+from aquasurf_optuna.features._batch import Inputs, devices_of, outputs_of, tensors_of
+from aquasurf_optuna.features._calls import ARGUMENTS, Call, read_call
+from aquasurf_optuna.features._sums import Part, Settings, Sums, activation_part, gradient_part
+from aquasurf_optuna.features.layers import Weights
 
 _NORMALIZES_BY_BATCH = nn.modules.batchnorm._NormBase
 
+BatchParts = dict[tuple[str, Call], Part]
+"""What the batch itself adds to the layers that it enters, the same for every activation."""
 
-class LayerRecord(NamedTuple):
-    """What the two passes tell about one layer.
+Losses = Callable[[Any], Iterable[Tensor]]
+
+
+class LayerRecord:
+    """What the passes tell about one layer.
 
     Attributes:
-        activations: ``Omega``.
-        gradient: Gradient of the summed loss by the layer's output, in the output's shape; None if
-            the loss does not depend on it.
+        activations: Sums for ``Omega``.
+        gradients: Sums for ``Gamma``.
+        bias: What tells its bias from others, None without one.
         dtype: The layer's own precision.
     """
 
-    activations: _kfac.Factor
-    gradient: Tensor | None
-    dtype: torch.dtype
-
-
-class _ForwardRecord(NamedTuple):
-    activations: _kfac.Factor
-    output: GradientEdge
-    dtype: torch.dtype
+    def __init__(self, bias: object, dtype: torch.dtype) -> None:
+        self.activations = Sums()
+        self.gradients = Sums()
+        self.bias = bias
+        self.dtype = dtype
 
 
 def capture(
     model: nn.Module,
-    layers: Mapping[str, Layer],
-    inputs: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    weights: Weights,
+    inputs: Inputs,
+    losses: Losses,
+    settings: Settings,
     *,
-    seed: int,
+    batch_parts: BatchParts | None = None,
 ) -> dict[str, LayerRecord]:
-    """Run the two passes.
+    """Run the passes.
 
     Args:
         model: The network; it comes back as it was, also after an error.
-        layers: From :func:`~aquasurf_optuna.features.layers.find_layers`.
+        weights: Its weights; told which of them are covered.
         inputs: ``(M, ...)``.
-        loss: Maps the network's outputs to the sum of the samples' losses.
-        seed: Seeds what the network itself may draw.
+        losses: Maps the network's outputs to the terms to be differentiated.
+        settings: How the sums are taken; the seed also seeds what the network itself may draw.
+        batch_parts: Read, and filled where the batch itself enters a layer.
 
     Returns:
         The records by layer, in the order in which the layers ran.
 
     Raises:
-        InvalidSpectrumError: If activations, outputs or the loss are not finite, or vanish.
-        UnsupportedModelError: If a layer runs twice, never, or without a graph.
+        InvalidSpectrumError: If activations, outputs, the loss or gradients are not finite, or the
+            outputs depend on no layer.
+        UnsupportedModelError: If a layer runs without a graph, or with different biases.
     """
-    records: dict[str, _ForwardRecord] = {}
+    watch = _Watch(weights, inputs, settings, {} if batch_parts is None else batch_parts)
     # Autograd cannot keep a tensor made in inference mode, so the passes leave that mode.
-    with torch.inference_mode(False), torch.enable_grad(), _borrowed(model, seed):
-        with _recording(layers, records, samples=len(inputs)):
-            outputs = model(inputs.clone() if inputs.is_inference() else inputs)
-        unused = [name for name in layers if name not in records]
-        if unused:
-            raise UnsupportedModelError(
-                f"layers {unused} have weights but never ran in the forward pass, so their Fisher "
-                "information is not defined; remove them from the model"
-            )
-        total = loss(outputs)
-        gradients = _gradients(total, [record.output for record in records.values()])
-    return {
-        name: LayerRecord(record.activations, gradient, record.dtype)
-        for (name, record), gradient in zip(records.items(), gradients, strict=True)
-    }
-
-
-def gradient_factor(name: str, layer: Layer, gradient: Tensor | None) -> _kfac.Factor:
-    """Compute ``Gamma`` from the gradient by a layer's output.
-
-    Raises:
-        InvalidSpectrumError: If the gradients are not finite, or vanish.
-    """
-    what = "the gradients that reach it"
-    if gradient is None:
-        raise InvalidSpectrumError(f"{what} vanish: the loss does not depend on its output", name)
-    scaled, unit = _kfac.in_units(working(gradient), magnitude(gradient, what, name))
-    if isinstance(layer, nn.Linear):
-        moments = _kfac.position_moments(scaled)
-    else:
-        moments = _kfac.location_moments(scaled.reshape(-1, *scaled.shape[-3:]))
-    return _kfac.rescaled(_kfac.gradient_factor(moments), unit)
-
-
-def magnitude(data: Tensor, what: str, layer: str | None) -> float:
-    """Return the largest absolute value.
-
-    Raises:
-        InvalidSpectrumError: If a value is not finite, or all are zero.
-    """
-    largest = float(data.detach().abs().amax()) if data.numel() else 0.0
-    if largest == 0.0:
-        raise InvalidSpectrumError(f"{what} vanish: all are zero", layer)
-    if not largest < float("inf"):
-        raise InvalidSpectrumError(f"{what} are not finite", layer)
-    return largest
-
-
-def working(data: Tensor) -> Tensor:
-    """Detach, and move to where float64 exists."""
-    data = data.detach()
-    return data.cpu() if data.device.type == "mps" else data
+    with torch.inference_mode(False), torch.enable_grad(), _borrowed(model, settings.seed):
+        with watch.running(weights), watch:
+            outputs = outputs_of(model, inputs)
+        for name, record in watch.records.items():
+            record.activations.end_pass(mean=True)
+            record.activations.check("the activations that enter", name)
+        if watch.records:
+            _differentiate(list(losses(outputs)), watch)
+    return watch.records
 
 
 @contextlib.contextmanager
@@ -136,21 +103,18 @@ def private_randomness(seed: int, devices: set[torch.device]) -> Iterator[None]:
         yield
 
 
-def devices_of(model: nn.Module) -> set[torch.device]:
-    """Return where the model's parameters are."""
-    return {parameter.device for parameter in model.parameters()}
-
-
 @contextlib.contextmanager
 def _borrowed(model: nn.Module, seed: int) -> Iterator[None]:
     """Set the mode for the features, and hand the model back as it was.
 
     Normalisation uses the batch's own statistics, for those of an untrained model say nothing;
     everything else, dropout included, is as in evaluation, for the features to be deterministic.
+    Parameters need no gradients: what they would keep for them is not kept.
     """
     modules = list(model.modules())
     training = [module.training for module in modules]
     buffers = [dict(module._buffers) for module in modules]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for module in modules:
             module.training = isinstance(module, _NORMALIZES_BY_BATCH)
@@ -158,6 +122,8 @@ def _borrowed(model: nn.Module, seed: int) -> Iterator[None]:
             # stays valid, which writing the old values back would not leave it.
             for name, buffer in module._buffers.items():
                 module._buffers[name] = None if buffer is None else buffer.clone()
+        for parameter in trainable:
+            parameter.requires_grad_(False)
         with private_randomness(seed, devices_of(model)):
             yield
     finally:
@@ -165,87 +131,153 @@ def _borrowed(model: nn.Module, seed: int) -> Iterator[None]:
             module.training = was_training
             module._buffers.clear()
             module._buffers.update(own)
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
-@contextlib.contextmanager
-def _recording(
-    layers: Mapping[str, Layer], records: dict[str, _ForwardRecord], *, samples: int
-) -> Iterator[None]:
-    """Fill `records` while the layers run."""
-    with contextlib.ExitStack() as hooks:
-        for name, layer in layers.items():
-            hook = _record_hook(name, records, samples)
-            # First in line, to see the layer's own output before another hook replaces it.
-            handle = layer.register_forward_hook(hook, prepend=True, with_kwargs=True)
-            hooks.callback(handle.remove)
-        yield
+class _Watch(TorchFunctionMode):
+    """Sees every call of a linear map or convolution, and records those of a model's weights."""
 
+    def __init__(
+        self, weights: Weights, inputs: Inputs, settings: Settings, batch_parts: BatchParts
+    ) -> None:
+        super().__init__()
+        self.records: dict[str, LayerRecord] = {}
+        # One number for each place at which the graph begins, of which gradients are asked for.
+        self.origins: list[Tensor] = []
+        self._weights = weights
+        self._settings = settings
+        # Tensors of inference mode have no version; they are copied before the network sees them.
+        known = [part for part in tensors_of(inputs) if not part.is_inference()]
+        self._batch = [(part, part._version) for part in known]
+        self._batch_parts = batch_parts
+        self._running: list[str] = []
+        self._sequence: int | None = None
 
-def _record_hook(
-    name: str, records: dict[str, _ForwardRecord], samples: int
-) -> Callable[[Layer, tuple[Any, ...], dict[str, Any], Tensor], Tensor | None]:
-    def hook(
-        layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> Tensor | None:
-        if name in records:
-            raise UnsupportedModelError(
-                f"layer {name!r} ran twice in one forward pass (shared weights), for which these "
-                "Kronecker factors do not hold; use one layer for each place"
-            )
+    @contextlib.contextmanager
+    def running(self, weights: Weights) -> Iterator[None]:
+        """Keep track of which layer-like module runs."""
+        with contextlib.ExitStack() as hooks:
+            for name, module in weights.layer_like().items():
+                enter = functools.partial(self._enter, name)
+                before = module.register_forward_pre_hook(enter, prepend=True)
+                after = module.register_forward_hook(self._leave, always_call=True)
+                hooks.callback(before.remove)
+                hooks.callback(after.remove)
+            yield
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        keywords = kwargs or {}
+        if func is F.multi_head_attention_forward:
+            return self._attention(args, keywords)
+        result = func(*args, **keywords)
+        if func not in ARGUMENTS:
+            return result
+        arguments = {**dict(zip(ARGUMENTS[func], args, strict=False)), **keywords}
+        layer = self._weights.layer_of(arguments["weight"], next(reversed(self._running), None))
+        return result if layer is None else self._record(layer, func, arguments, result)
+
+    def _attention(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        query = kwargs["query"] if "query" in kwargs else args[0]
+        self._sequence = len(query)
+        try:
+            with self:
+                return _ATTENTION(*args, **kwargs)
+        finally:
+            self._sequence = None
+
+    def _enter(self, name: str, *_: object) -> None:
+        self._running.append(name)
+
+    def _leave(self, *_: object) -> None:
+        self._running.pop()
+
+    def _record(
+        self, layer: str, func: Callable[..., Tensor], arguments: dict[str, Any], output: Tensor
+    ) -> Tensor:
         if not torch.is_grad_enabled():
             raise UnsupportedModelError(
-                f"layer {name!r} runs under torch.no_grad() or similar inside the model, so no "
+                f"layer {layer!r} runs under torch.no_grad() or similar inside the model, so no "
                 "gradient reaches it; remove that"
             )
-        data = args[0] if args else kwargs["input"]
+        inputs: Tensor = arguments["input"]
+        sequence = len(inputs) if self._sequence is not None and inputs.ndim > 2 else self._sequence
+        call = read_call(func, arguments, output, sequence)
+        record = self._record_of(layer, arguments.get("bias"), inputs.dtype)
         # At once, for the input may be overwritten later, and for bad functions to be found early.
-        activations = _activation_factor(name, layer, data, samples)
-        if output.requires_grad:
-            # An edge, unlike a tensor, stays with this value when an activation overwrites it.
-            records[name] = _ForwardRecord(activations, get_gradient_edge(output), data.dtype)
-            return None
-        # Frozen, with nothing trainable before it: the graph begins here.
-        leaf = output.detach().requires_grad_()
-        records[name] = _ForwardRecord(activations, get_gradient_edge(leaf), data.dtype)
-        return leaf.clone()
+        bias = record.bias is not None
+        record.activations.add(self._activation_part(layer, call, inputs, bias=bias))
+        if not output.requires_grad:
+            output = self._begin_graph(output)
 
-    return hook
+        def add_gradient(gradient: Tensor) -> None:
+            record.gradients.add(gradient_part(call, gradient, self._settings, layer))
+
+        # Registered now, the hook stays with this value when an activation overwrites it.
+        output.register_hook(add_gradient)  # type: ignore[no-untyped-call]
+        return output
+
+    def _record_of(self, layer: str, bias: Tensor | None, dtype: torch.dtype) -> LayerRecord:
+        identity = self._weights.count_bias(bias)
+        record = self.records.setdefault(layer, LayerRecord(identity, dtype))
+        if record.bias != identity:
+            raise UnsupportedModelError(
+                f"layer {layer!r} is used several times, with different biases, for which one "
+                "Kronecker factor does not hold; use one layer for each place"
+            )
+        return record
+
+    def _activation_part(self, layer: str, call: Call, inputs: Tensor, *, bias: bool) -> Part:
+        key = (layer, call)
+        of_batch = any(_is_same(inputs, part, version) for part, version in self._batch)
+        if of_batch and key in self._batch_parts:
+            return self._batch_parts[key]
+        part = activation_part(call, inputs, self._settings, layer, bias=bias)
+        if of_batch:
+            self._batch_parts[key] = part
+        return part
+
+    def _begin_graph(self, output: Tensor) -> Tensor:
+        # Adding -0 changes no number, not even a 0. In place: the output is new, and no graph is
+        # there yet that could hold it.
+        origin = output.new_full((), -0.0).requires_grad_()
+        self.origins.append(origin)
+        return output.add_(origin)
 
 
-def _activation_factor(name: str, layer: Layer, data: Tensor, samples: int) -> _kfac.Factor:
-    largest = magnitude(data, "the activations that enter", name)
-    bias = layer.bias is not None
-    with torch.no_grad():
-        scaled, unit = _kfac.in_units(working(data), max(largest, 1.0) if bias else largest)
-        if isinstance(layer, nn.Linear):
-            moments = _kfac.position_moments(scaled)
-        else:
-            scaled = scaled.reshape(-1, *scaled.shape[-3:])
-            moments = _kfac.patch_moments(scaled, _geometry(layer))
-        ones = 1.0 / unit if bias else None
-        return _kfac.rescaled(_kfac.activation_factor(moments, samples=samples, ones=ones), unit)
+def _differentiate(terms: list[Tensor], watch: _Watch) -> None:
+    for place, term in enumerate(terms):
+        if not term.requires_grad:
+            raise InvalidSpectrumError("the network's outputs do not depend on any of its layers")
+        more = place + 1 < len(terms)
+        torch.autograd.grad(term, watch.origins, retain_graph=more, allow_unused=True)
+        for record in watch.records.values():
+            record.gradients.end_pass(mean=False)
 
 
-def _geometry(conv: nn.Conv2d) -> _kfac.ConvGeometry:
-    sides: list[int] = []
-    for axis in (1, 0):  # width first, as torch.nn.functional.pad counts
-        if isinstance(conv.padding, str):
-            reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1)
-            total = reach if conv.padding == "same" else 0
-            sides += [total // 2, total - total // 2]
-        else:
-            sides += [conv.padding[axis]] * 2
-    return _kfac.ConvGeometry(
-        kernel=(conv.kernel_size[0], conv.kernel_size[1]),
-        stride=(conv.stride[0], conv.stride[1]),
-        dilation=(conv.dilation[0], conv.dilation[1]),
-        padding=(sides[0], sides[1], sides[2], sides[3]),
-        padding_mode="constant" if conv.padding_mode == "zeros" else conv.padding_mode,
-        groups=conv.groups,
+def _body_of_attention() -> Callable[..., Any]:
+    """Return PyTorch's attention without the detour that hides its projections from a mode."""
+    function = F.multi_head_attention_forward
+    names = {**function.__globals__, "has_torch_function": lambda _: False}
+    body = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__)
+    body.__kwdefaults__ = function.__kwdefaults__
+    return body
+
+
+_ATTENTION = _body_of_attention()
+
+
+def _is_same(inputs: Tensor, part: Tensor, version: int) -> bool:
+    return (
+        part._version == version
+        and inputs.dtype == part.dtype
+        and inputs.data_ptr() == part.data_ptr()
+        and inputs.shape == part.shape
+        and inputs.stride() == part.stride()
     )
-
-
-def _gradients(total: Tensor, outputs: list[GradientEdge]) -> tuple[Tensor | None, ...]:
-    if not total.requires_grad:
-        raise InvalidSpectrumError("the network's outputs do not depend on any of its layers")
-    return torch.autograd.grad(total, outputs, allow_unused=True)

@@ -4,57 +4,90 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError
 from aquasurf_optuna.features import _kfac
-from aquasurf_optuna.features._capture import (
-    LayerRecord,
-    capture,
-    devices_of,
+from aquasurf_optuna.features._batch import Inputs, check_batch, check_inputs, tensors_of
+from aquasurf_optuna.features._capture import BatchParts, LayerRecord, capture
+from aquasurf_optuna.features._sums import (
+    Settings,
+    Sharing,
+    activation_factor,
     gradient_factor,
 )
-from aquasurf_optuna.features._loss import Loss, check_loss, summed_loss
-from aquasurf_optuna.features.layers import Layer, LayerTypes, find_layers
+from aquasurf_optuna.features.layers import LayerTypes, Weights, no_layers
+from aquasurf_optuna.features.losses import Fisher, Loss, check_loss, loss_terms
+
+
+class FisherSpectrum(dict[str, Tensor]):
+    """Log eigenvalues by layer, and what they leave out.
+
+    Attributes:
+        not_covered: For each parameter that no layer stands for, by its full name, the reason.
+    """
+
+    def __init__(
+        self, layers: Mapping[str, Tensor] | None = None, *, not_covered: Mapping[str, str] = {}
+    ) -> None:
+        super().__init__(layers or {})
+        self.not_covered = dict(not_covered)
 
 
 def fisher_log_eigenvalues(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     targets: Tensor | None = None,
     *,
     loss: Loss = "cross_entropy",
+    fisher: Fisher | None = None,
+    sharing: Sharing = "expand",
+    max_patches: int | None = None,
     seed: int = 0,
     skip: LayerTypes = (),
-) -> dict[str, Tensor]:
+) -> FisherSpectrum:
     """Compute the eigenvalues of a network's Fisher information, layer by layer.
 
     The Fisher information is approximated by one Kronecker product ``Omega (x) Gamma`` a layer
-    (K-FAC; Appendix C, Equations 13 to 18, the bias as a homogeneous coordinate). Every
-    ``nn.Linear`` and ``nn.Conv2d`` counts, frozen or not, with any kernel, stride, padding, padding
-    mode, dilation and number of groups, and a Linear layer with any number of leading dimensions.
-    Locations that share weights (pixels, tokens) count as samples of their own (K-FAC's "expand"
-    rule). Normalisation layers do not count, as in the paper.
+    (K-FAC; Appendix C, Equations 13 to 18, the bias as a homogeneous coordinate). A layer is a
+    weight, frozen or not, that the forward pass uses in a linear map or in a convolution of one to
+    three axes, plain or transposed, with any kernel, stride, padding, dilation and number of
+    groups: in `nn.Linear`, `nn.Conv2d` and their like, in `nn.MultiheadAttention`, or in a call of
+    `torch.nn.functional.linear` and the like anywhere else. A weight that is used several times,
+    also by several modules, is one layer. Everything else that has parameters is listed in the
+    result's `not_covered`; normalisation is left out as in the paper.
 
-    It takes one forward and one backward pass and some matrix products. Normalisation over the
-    batch uses the batch's own statistics, dropout is off. The model comes back as it was:
-    parameters, gradients, buffers, modes, hooks and torch's random state, also after an error.
+    It takes one forward pass, one backward pass for each term of the loss (one but for "exact"),
+    and some matrix products. Normalisation over the batch uses the batch's own statistics, dropout
+    is off. The model comes back as it was: parameters, gradients, buffers, modes, hooks and torch's
+    random state, also after an error.
 
     Args:
-        model: The network; its parameters are on one device. Its outputs are logits
-            ``(M, classes)`` for ``loss="cross_entropy"``.
-        inputs: A mini-batch ``(M, ...)`` on the model's device, in its dtype.
-        targets: None to sample the labels from the network's own prediction: the Fisher information
-            of Equation 1. Given ones, class numbers ``(M,)`` or probabilities ``(M, classes)``,
-            make it the empirical Fisher information.
-        loss: ``"cross_entropy"``, or a callable ``loss(outputs, targets)`` that returns one loss a
-            sample, ``(M,)`` or ``(M, ...)``, to be summed (``reduction="none"``); it needs targets.
-        seed: Decides the sampled labels, by numbers that do not depend on the model: two networks
-            that predict alike get like labels.
-        skip: Kinds of modules whose own parameters are left out;
-            :func:`~aquasurf_optuna.features.layers.weightless_kinds` finds what a network needs.
+        model: The network; its parameters are on one device. With the default loss its outputs are
+            logits ``(M, classes)``.
+        inputs: A mini-batch ``(M, ...)`` on the model's device, in its dtype; or several tensors,
+            in a tuple or, by the names of the model's arguments, in a dictionary.
+        targets: For the empirical Fisher information only; see
+            :func:`~aquasurf_optuna.features.losses.loss_terms` for what each loss takes.
+        loss: ``"cross_entropy"``, ``"binary_cross_entropy"``, ``"mse"``, ``"gaussian"``,
+            ``"poisson"``, a :class:`~aquasurf_optuna.features.losses.Likelihood` of your own, or a
+            callable ``loss(outputs, targets)`` that returns one loss a sample, which needs targets.
+        fisher: ``"sampled"`` draws the targets from the network's own prediction, ``"exact"`` sums
+            over all of them (a backward pass for each class or output), ``"empirical"`` uses the
+            given ones. None is "empirical" with targets and "sampled" without.
+        sharing: What locations that share weights (pixels, tokens, repeated uses) count as:
+            ``"expand"`` takes each as a sample of its own, as the paper does, ``"reduce"`` averages
+            over them first (Eschenhagen et al., 2023; see
+            :mod:`aquasurf_optuna.features._sums`).
+        max_patches: Estimates each ``Omega`` from so many of the uses of its layer in the batch,
+            drawn at random; None counts all. Only for "expand".
+        seed: Decides the sampled targets and patches, by numbers that do not depend on the model:
+            two networks that predict alike get like targets.
+        skip: Kinds of modules whose own parameters are left out.
 
     Returns:
         For each layer, in the order in which they run, the natural logarithms of its eigenvalues:
@@ -66,26 +99,79 @@ def fisher_log_eigenvalues(
         InvalidSpectrumError: If activations, outputs, gradients or a factor are not finite or
             vanish, with the reason and the layer.
         UnsupportedModelError: If the eigenvalues are not defined for this model.
-        ValueError: If `inputs`, `targets` or `loss` do not fit the model or each other.
+        ValueError: If an argument is not allowed, or does not fit the model or another one.
     """
-    # Hooks do not run inside compiled code, and compiling costs more than two passes.
+    check_arguments(inputs, targets, loss, fisher, sharing, max_patches)
+    return measure(
+        model, inputs, targets, loss=loss, fisher=fisher, sharing=sharing, max_patches=max_patches,
+        seed=seed, skip=skip,
+    )  # fmt: skip
+
+
+def check_arguments(
+    inputs: Inputs,
+    targets: Tensor | None,
+    loss: Loss,
+    fisher: Fisher | None,
+    sharing: Sharing,
+    max_patches: int | None,
+) -> None:
+    """Refuse arguments of :func:`fisher_log_eigenvalues` that no model could take.
+
+    Raises:
+        ValueError: If so.
+    """
+    check_batch(inputs)
+    check_loss(loss, fisher, targets, tensors_of(inputs)[0])
+    if sharing not in get_args(Sharing):
+        raise ValueError(f"sharing must be one of {get_args(Sharing)}, got {sharing!r}")
+    if max_patches is not None and max_patches < 1:
+        raise ValueError(f"max_patches must be 1 or more, or None for all, got {max_patches}")
+    if max_patches is not None and sharing == "reduce":
+        raise ValueError("max_patches goes with sharing='expand' only; leave it out")
+
+
+def measure(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Tensor | None,
+    *,
+    loss: Loss,
+    fisher: Fisher | None,
+    sharing: Sharing,
+    max_patches: int | None,
+    seed: int,
+    skip: LayerTypes,
+    batch_parts: BatchParts | None = None,
+) -> FisherSpectrum:
+    """Do the work of :func:`fisher_log_eigenvalues`, with what is known of the batch."""
+    # Functions are not watched inside compiled code, and compiling costs more than two passes.
     model = getattr(model, "_orig_mod", model)
-    layers = find_layers(model, skip)
-    _check_inputs(model, inputs)
-    check_loss(loss, targets, inputs)
-    objective = functools.partial(
-        summed_loss, targets=targets, loss=loss, samples=len(inputs), seed=seed
+    weights = Weights(model, skip)
+    check_inputs(model, inputs)
+    samples = len(tensors_of(inputs)[0])
+    losses = functools.partial(
+        loss_terms,
+        targets=targets,
+        loss=loss,
+        fisher=check_loss(loss, fisher, targets, tensors_of(inputs)[0]),
+        samples=samples,
+        seed=seed,
     )
-    records = capture(model, layers, inputs, objective, seed=seed)
-    return {
-        name: _layer_log_eigenvalues(name, layers[name], record) for name, record in records.items()
-    }
+    settings = Settings(sharing, samples, max_patches, seed)
+    records = capture(model, weights, inputs, losses, settings, batch_parts=batch_parts)
+    if not records:
+        raise no_layers(model, weights.not_covered())
+    spectra = {name: _log_eigenvalues(name, records[name], samples) for name in records}
+    return FisherSpectrum(spectra, not_covered=weights.not_covered())
 
 
-def _layer_log_eigenvalues(name: str, layer: Layer, record: LayerRecord) -> Tensor:
-    gamma = gradient_factor(name, layer, record.gradient)
+def _log_eigenvalues(name: str, record: LayerRecord, samples: int) -> Tensor:
+    bias = record.bias is not None
+    omega = activation_factor(record.activations, name, samples=samples, bias=bias)
+    gamma = gradient_factor(record.gradients, name)
     return _kfac.pairwise_log_products(
-        _factor_log_eigenvalues(name, "Omega (activations)", record.activations, record.dtype),
+        _factor_log_eigenvalues(name, "Omega (activations)", omega, record.dtype),
         _factor_log_eigenvalues(name, "Gamma (gradients)", gamma, record.dtype),
     )
 
@@ -108,27 +194,3 @@ def _factor_log_eigenvalues(
             name,
         )
     return values
-
-
-def check_batch(inputs: Tensor) -> None:
-    if not isinstance(inputs, Tensor) or inputs.ndim == 0 or len(inputs) == 0:
-        came = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ValueError(f"inputs must be a tensor of one sample or more, (M, ...), got {came}")
-
-
-def _check_inputs(model: nn.Module, inputs: Tensor) -> None:
-    check_batch(inputs)
-    devices = devices_of(model)
-    if len(devices) == 1 and inputs.device not in devices:
-        raise ValueError(
-            f"inputs must be on the model's device {next(iter(devices))}, got {inputs.device}; "
-            "move one of them with .to(device)"
-        )
-    dtypes = {p.dtype for p in model.parameters()}
-    if len(dtypes) == 1 and inputs.is_floating_point() and inputs.dtype not in dtypes:
-        raise ValueError(
-            f"inputs must have the model's dtype {next(iter(dtypes))}, got {inputs.dtype}; "
-            "convert one of them with .to(dtype)"
-        )
-    if not inputs.isfinite().all():
-        raise ValueError("inputs must be finite, got NaN or infinity; mend the batch")

@@ -22,18 +22,11 @@ def network_of(module: L.LightningModule) -> nn.Module:
     return original
 
 
-def own_parameters(network: nn.Module, kinds: tuple[type[nn.Module], ...]) -> dict[str, str]:
-    """Return the modules of these kinds that have parameters of their own: name -> kind."""
-    return {
-        name: type(module).__name__
-        for name, module in network.named_modules()
-        if isinstance(module, kinds) and any(True for _ in module.parameters(recurse=False))
-    }
-
-
-def counted(left_out: Mapping[str, str]) -> str:
-    """Say how many modules there are of each kind, for example "14 RelPosBias"."""
-    return ", ".join(f"{count} {kind}" for kind, count in Counter(left_out.values()).items())
+def counted(not_covered: Mapping[str, str]) -> str:
+    """Say how many parameters are not covered for which reason."""
+    return ", ".join(
+        f"{count} parameters ({reason})" for reason, count in Counter(not_covered.values()).items()
+    )
 
 
 @contextlib.contextmanager

@@ -22,14 +22,12 @@ from torch import Tensor, nn
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
-from aquasurf_optuna.features.layers import weightless_kinds
 from lightning_modules.callbacks import _verdict
 from lightning_modules.callbacks._batch import first_inputs
 from lightning_modules.callbacks._network import (
     alone_and_eager,
     counted,
     network_of,
-    own_parameters,
 )
 from lightning_modules.callbacks._ranks import (
     Mailbox,
@@ -67,8 +65,7 @@ class FisherEigenvalues(L.Callback):
             fit with `InvalidSpectrumError`.
         seed: Decides the sampled labels.
         path: Where to keep all eigenvalues, as a NumPy archive (`.npz`) with an array a layer.
-        skip: Kinds of modules whose own parameters are left out, as in `fisher_log_eigenvalues`;
-            None leaves out those that are no layer's weights, see `weightless_kinds`.
+        skip: Kinds of modules whose own parameters are left out, as in `fisher_log_eigenvalues`.
         predict: Predicts the value of a trial, or returns None as long as it cannot;
             `AquaSurfSampler.predict` does. Called on rank zero.
         worse_than: The trial is pruned when the predicted value is worse than this, in the
@@ -77,7 +74,7 @@ class FisherEigenvalues(L.Callback):
     Attributes:
         eigenvalues: Layer name -> logarithms of its eigenvalues, float64, one a weight. None before
             the fit, where they are invalid, and on other ranks than zero.
-        left_out: Name -> kind of the modules that `skip` left out; on rank zero.
+        not_covered: Name of each parameter that no layer stands for -> reason; on rank zero.
         reason: Why the eigenvalues are invalid, or None.
         prediction: What `predict` returned.
 
@@ -90,7 +87,7 @@ class FisherEigenvalues(L.Callback):
     """
 
     eigenvalues: dict[str, Tensor] | None
-    left_out: dict[str, str]
+    not_covered: dict[str, str]
     reason: str | None
     prediction: float | None
 
@@ -100,7 +97,7 @@ class FisherEigenvalues(L.Callback):
         *,
         seed: int = 0,
         path: str | Path | None = None,
-        skip: tuple[type[nn.Module], ...] | None = None,
+        skip: tuple[type[nn.Module], ...] = (),
         predict: Callable[[optuna.Trial], float | None] | None = None,
         worse_than: float | None = None,
     ) -> None:
@@ -175,7 +172,7 @@ class FisherEigenvalues(L.Callback):
 
     def _forget(self) -> None:
         self.eigenvalues = None
-        self.left_out = {}
+        self.not_covered = {}
         self.reason = None
         self.prediction = None
 
@@ -208,15 +205,15 @@ class FisherEigenvalues(L.Callback):
         return self._with_prediction(_verdict.valid(figures))
 
     def _compute(self, trainer: L.Trainer, network: nn.Module) -> dict[str, Tensor]:
-        skip = weightless_kinds(network) if self.skip is None else tuple(self.skip)
-        self.left_out = own_parameters(network, skip)
-        if self.left_out:
-            rank_zero_info(
-                f"FisherEigenvalues: leaves out the own parameters of {counted(self.left_out)}"
-            )
         inputs = first_inputs(trainer)
         with alone_and_eager(network):
-            return fisher_log_eigenvalues(network, inputs, seed=self.seed, skip=skip)
+            spectrum = fisher_log_eigenvalues(
+                network, inputs, seed=self.seed, skip=tuple(self.skip)
+            )
+        self.not_covered = spectrum.not_covered
+        if self.not_covered:
+            rank_zero_info(f"FisherEigenvalues: does not cover {counted(self.not_covered)}")
+        return spectrum
 
     def _with_prediction(self, verdict: _verdict.Verdict) -> _verdict.Verdict:
         if self.predict is None or self.worse_than is None:
