@@ -136,8 +136,7 @@ class CandidatePool:
         self._source = source
         self._surrogate = surrogate
         self._size = size
-        eligible = np.flatnonzero(catalogue.is_finite & ~catalogue.is_constant)
-        self._undrawn: list[int] = np.random.default_rng(seed).permutation(eligible).tolist()
+        self._undrawn: list[int] = catalogue.shuffled(seed)
         self._candidates: dict[int, None] = dict.fromkeys(always)
         self._vectors: dict[int, NDArray[np.float32] | None] = {}
         self._rows: dict[int, int] = {}

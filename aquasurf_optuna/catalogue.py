@@ -15,6 +15,8 @@ Shapes: `g` graphs of the space, `c` classes, outputs `(c, 1000)`.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import numpy as np
@@ -103,6 +105,28 @@ class Catalogue:
         """
         graphs = np.flatnonzero(self._class_of_graph == self._checked(class_id))
         return tuple(self.space[int(graph)] for graph in graphs)
+
+    def shuffled(self, seed: int) -> list[int]:
+        """Return the classes that are finite and not constant, in a random order.
+
+        Args:
+            seed: Decides the order, on every machine alike.
+        """
+        eligible = np.flatnonzero(self.is_finite & ~self.is_constant)
+        order: list[int] = np.random.default_rng(seed).permutation(eligible).tolist()
+        return order
+
+    def classes_of(self, expressions: Iterable[str | Expression]) -> dict[int, None]:
+        """Return the classes of functions, each once and in order, without those it does not hold.
+
+        Raises:
+            ExpressionError: If a text does not name a function.
+        """
+        classes: dict[int, None] = {}
+        for expression in expressions:
+            with contextlib.suppress(SpaceError):
+                classes[self.class_of(expression)] = None
+        return classes
 
     def class_of(self, expression: str | Expression) -> int:
         """Return the class of a function, by its place in the space or else by its values.

@@ -1,4 +1,4 @@
-"""The command `aquasurf`: look at a function, write the report of a stored study.
+"""The command `aquasurf`: look at a function, compute features, write the report of a study.
 
 Errors that this project raises on purpose end with exit code 2 and one line on standard error.
 """
@@ -18,6 +18,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from aquasurf_optuna._features_command import add_features
 from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import Expression
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; those of the command line unless given.
 
     Returns:
-        0, or 2 after an error, which is told in one line on standard error.
+        0, or 2 after an error, which is told in one line on standard error, or 130 after Ctrl-C
+        during `features`.
 
     Raises:
         SystemExit: After `--help` and `--version`, and with code 2 for a command line that cannot
@@ -46,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
     except (AquaSurfError, OptunaError, SQLAlchemyError, OSError) as error:
         problem = (str(error) or type(error).__name__).splitlines()[0]
         print(f"{_PROGRAM}: error: {problem}", file=sys.stderr)
         return 2
-    return 0
+    return code or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what the objective measures (default: %(default)s)",
     )
     report.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
+
+    add_features(commands)
     return parser
 
 

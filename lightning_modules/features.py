@@ -14,7 +14,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from aquasurf_optuna.activation import ActivationLike
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
 from aquasurf_optuna.features.layers import weightless_kinds
 from lightning_modules import cli
@@ -97,23 +96,13 @@ def featurizer_of(
     if inputs.is_floating_point():
         inputs = inputs.to(torch.get_default_dtype())
     return FisherFeaturizer(
-        _Build(found.network),
+        found.network.build,
         inputs,
         representation=representation,
         seed=seed,
         task=task,
         skip=found.skip,
     )
-
-
-class _Build:
-    """Builds the network with any activation; picklable."""
-
-    def __init__(self, options: NetworkOptions) -> None:
-        self.options = options
-
-    def __call__(self, activation: ActivationLike) -> torch.nn.Module:
-        return self.options.build(activation)
 
 
 def _first_batch(config: str) -> _FirstBatch:

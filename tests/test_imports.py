@@ -27,6 +27,12 @@ AQUASURF = (
     "features.losses",
     "features.spectra",
     "features.fisher",
+    "features._feature",
+    "features._owner",
+    "features._child",
+    "features._isolated",
+    "features._worker",
+    "features._precompute",
     "features.featurizer",
     "_store_bytes",
     "_store_schema",
@@ -44,6 +50,7 @@ AQUASURF = (
     "sampler",
     "visualization",
     "report",
+    "_features_command",
     "cli",
 )
 LIGHTNING = (
@@ -58,6 +65,7 @@ LIGHTNING = (
     "digits_recipe",
     "recipes",
     "cli",
+    "features",
     "__main__",
 )
 FLOWS = {"aquasurf_optuna": AQUASURF, "lightning_modules": LIGHTNING}

@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import joblib
 import numpy as np
@@ -20,11 +19,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aquasurf_optuna.activation import Activation, ActivationFactory
+from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features._capture import private_randomness
+from aquasurf_optuna.features._feature import (
+    FeatureStoreLike,
+    FisherFeature,
+    PrecomputeError,
+    SharedStore,
+)
 from aquasurf_optuna.features._loss import Loss, check_loss
-from aquasurf_optuna.features.fisher import check_batch, fisher_log_eigenvalues
+from aquasurf_optuna.features._precompute import (
+    PrecomputeOptions,
+    PrecomputeSummary,
+    precompute,
+)
+from aquasurf_optuna.features._batch import check_batch
+from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.layers import LayerTypes
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
 
@@ -35,34 +47,20 @@ _REPRESENTATIONS: dict[str, Callable[[dict[str, Tensor]], NDArray[np.float64]]] 
     "histogram": histogram_vector,
 }
 _LARGEST_CHUNK = 16
+_OPTIONS = PrecomputeOptions()
+# As AquaSurfSampler draws the seed of its first activation's candidates; a test compares the two.
+_SEED_LIMIT = 2**31 - 1
+_IN_MEMORY = ("sqlite://", "sqlite:///", "sqlite:///:memory:")
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FisherFeature:
-    """The Fisher feature of one activation function in one task.
-
-    Attributes:
-        vector: ``(n,)``, float32, or None if the function is invalid.
-        reason: Why it is invalid, or None.
-    """
-
-    vector: NDArray[np.float32] | None
-    reason: str | None
-
-    @property
-    def valid(self) -> bool:
-        """Whether there is a vector."""
-        return self.vector is not None
-
-
-class FeatureStoreLike(Protocol):
-    """What :meth:`FisherFeaturizer.many` needs of a store."""
-
-    def get(self, task: str, expression: str) -> FisherFeature | None:
-        """Return a feature kept earlier, or None."""
-
-    def put(self, task: str, expression: str, feature: FisherFeature) -> None:
-        """Keep a feature."""
+__all__ = [
+    "FeatureStoreLike",
+    "FisherFeature",
+    "FisherFeaturizer",
+    "PrecomputeError",
+    "PrecomputeOptions",
+    "PrecomputeSummary",
+    "Representation",
+]
 
 
 class FisherFeaturizer:
@@ -183,13 +181,11 @@ class FisherFeaturizer:
         Raises:
             ValueError: If `n_jobs` is 0.
         """
-        if n_jobs == 0:
-            raise ValueError("n_jobs must be 1 or more processes, or -1 for every core, got 0")
+        _check_jobs(n_jobs)
         texts = [str(Activation.factory(expression).expression) for expression in expressions]
         features: dict[str, FisherFeature] = {}
         if store is not None:
-            known = {text: store.get(self.task, text) for text in dict.fromkeys(texts)}
-            features = {text: feature for text, feature in known.items() if feature is not None}
+            features = _known(store, self.task, list(dict.fromkeys(texts)))
         missing = [text for text in dict.fromkeys(texts) if text not in features]
         total = len(features) + len(missing)
         if progress is not None:
@@ -201,6 +197,59 @@ class FisherFeaturizer:
             if progress is not None:
                 progress(len(features), total)
         return [features[text] for text in texts]
+
+    def precompute(
+        self,
+        catalogue: Catalogue,
+        n: int | None = None,
+        *,
+        store: SharedStore,
+        n_jobs: int = 1,
+        seed: int = 0,
+        progress: bool = True,
+        options: PrecomputeOptions = _OPTIONS,
+    ) -> PrecomputeSummary:
+        """Measure ahead what a sampler is going to ask for; what is there already stays.
+
+        An interrupted run goes on where it stopped, and several runs on one store, on one machine
+        or on many, divide the functions among them. A function whose network raises, takes too
+        long or needs too much memory is kept as invalid, with the reason.
+
+        To spread the workers over machines that reach the store's database, choose a backend of
+        joblib around the call: ``with joblib.parallel_config(backend="dask")``.
+
+        Args:
+            catalogue: The different functions of a space.
+            n: How many functions to draw, the sampler's `pool_size`; None for all that are finite
+                and not constant. The baselines come on top.
+            store: A :class:`~aquasurf_optuna.FeatureStore`; more than one worker needs one that
+                is not in memory.
+            n_jobs: Workers; -1 takes every core.
+            seed: The sampler's seed: an :class:`~aquasurf_optuna.AquaSurfSampler` for one
+                activation with this seed finds every feature of its first pool ready.
+            progress: Whether to show a bar on standard error.
+            options: Limits for one function, and how the workers go about it.
+
+        Returns:
+            What was done.
+
+        Raises:
+            ValueError: If `n` or `n_jobs` is outside what is allowed, or a store in memory is to
+                serve several workers.
+            UnsupportedModelError: If the network's eigenvalues are not defined, or it fails with
+                ReLU too.
+            PrecomputeError: If worker processes cannot be started or are killed again and again.
+            FeatureStoreError: If the database cannot be read or written.
+            KeyboardInterrupt: On Ctrl-C, with no claim left behind.
+        """
+        _check_jobs(n_jobs)
+        if n is not None and n < 1:
+            raise ValueError(f"n must be 1 function or more, or None for all, got {n}")
+        _check_shared(store, n_jobs)
+        drawn = catalogue.shuffled(int(np.random.default_rng(seed).integers(_SEED_LIMIT)))[:n]
+        classes = dict.fromkeys([*catalogue.classes_of(options.baselines), *drawn])
+        texts = [str(catalogue[class_id]) for class_id in classes]
+        return precompute(self, texts, store, n_jobs=n_jobs, progress=progress, options=options)
 
     def _measure(self, texts: list[str], n_jobs: int) -> Iterator[tuple[str, FisherFeature]]:
         """Yield features as they come, in any order."""
@@ -230,6 +279,26 @@ class FisherFeaturizer:
         for name, parameter in model.named_parameters():
             # Three digits tell initialisations apart, and hide rounding that differs by machine.
             yield f"{name} {parameter.detach().norm().item():.3g}".encode()
+
+
+def _check_jobs(n_jobs: int) -> None:
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be 1 or more processes, or -1 for every core, got 0")
+
+
+def _check_shared(store: SharedStore, n_jobs: int) -> None:
+    if n_jobs != 1 and getattr(store, "url", None) in _IN_MEMORY:
+        raise ValueError(
+            f"n_jobs={n_jobs} processes cannot share a store in memory; give one in a file, such "
+            "as sqlite:///features.db"
+        )
+
+
+def _known(store: FeatureStoreLike, task: str, texts: list[str]) -> dict[str, FisherFeature]:
+    if isinstance(store, SharedStore):
+        return store.known(task, texts)
+    found = {text: store.get(task, text) for text in texts}
+    return {text: feature for text, feature in found.items() if feature is not None}
 
 
 def _measure_chunk(

@@ -1,0 +1,307 @@
+"""The command `aquasurf features`: Fisher features ahead of a study, and a look at their store.
+
+A YAML file says what is measured and where the features go; options of the command line go before
+it. What builds the featurizer is named by its import path, so that the file describes any network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.features.featurizer import FisherFeaturizer, PrecomputeOptions
+from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.store import FeatureStore
+
+_INTERRUPTED = 130
+_GIB = 2**30
+_SPACES = {"three_node": SearchSpace.three_node}
+_NO_LIMIT = ("none", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesSettings:
+    """What the YAML file and the command line say.
+
+    Attributes:
+        featurizer: `call`, the import path of a callable that returns a `FisherFeaturizer`, and
+            `arguments`, its keyword arguments.
+        store: URL of the feature store.
+        space: `three_node`, or the schema of a space.
+        n: Functions to draw, beside the baselines; None for all.
+        jobs: Workers.
+        timeout: Seconds that one function may take, or None.
+        memory: GiB of resident memory that one function may need, or None.
+        seed: The sampler's seed.
+    """
+
+    featurizer: Mapping[str, Any] | None = None
+    store: str | None = None
+    space: str = "three_node"
+    n: int | None = 2000
+    jobs: int = 1
+    timeout: float | None = 600.0
+    memory: float | None = None
+    seed: int = 0
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "featurizer": (dict,),
+    "store": (str,),
+    "space": (str,),
+    "n": (int, NoneType),
+    "jobs": (int,),
+    "timeout": (int, float, NoneType),
+    "memory": (int, float, NoneType),
+    "seed": (int,),
+}
+_FEATURIZER_KINDS: dict[str, tuple[type, ...]] = {"call": (str,), "arguments": (dict,)}
+
+
+def add_features(commands: Any) -> None:
+    """Add the command to argparse's subparsers."""
+    parser = commands.add_parser(
+        "features", help="compute Fisher features ahead of a study, or look at a feature store"
+    )
+    parser.set_defaults(run=run_features)
+    parser.add_argument("--config", metavar="FILE", help="YAML: what to measure, and how")
+    parser.add_argument("--store", metavar="URL", help="sqlite:///features.db, ...")
+    parser.add_argument("--space", metavar="NAME", help="three_node (default), or a schema")
+    parser.add_argument(
+        "--n", type=_number(int), help='functions to draw, or "all" (default: 2000)'
+    )
+    parser.add_argument("--jobs", type=int, help="workers; -1 for every core (default: 1)")
+    parser.add_argument(
+        "--timeout",
+        type=_number(float),
+        metavar="S",
+        help='seconds that one function may take, or "none" (default: 600)',
+    )
+    parser.add_argument(
+        "--memory",
+        type=_number(float),
+        metavar="GIB",
+        help='memory that one function may need, or "none" (default: none)',
+    )
+    parser.add_argument("--seed", type=int, help="the sampler's seed (default: 0)")
+    parser.add_argument("--task", metavar="NAME", help="with --status and --export: of one task")
+    actions = parser.add_mutually_exclusive_group()
+    actions.add_argument("--status", action="store_true", help="print what the store holds")
+    actions.add_argument("--export", metavar="FILE", help="write the store's features to a file")
+    actions.add_argument(
+        "--import", dest="import_file", metavar="FILE", help="add such a file to the store"
+    )
+
+
+def run_features(options: argparse.Namespace) -> int:
+    """Do what the command line says, and return the exit code.
+
+    Raises:
+        AquaSurfError: If a setting cannot be used, or the run fails.
+    """
+    settings = _settings(options)
+    if options.status:
+        _print_status(_existing_store(settings), options.task)
+    elif options.export is not None:
+        number = _existing_store(settings).export_file(options.export, options.task)
+        print(f"wrote {number:,} features to {options.export}")
+    elif options.import_file is not None:
+        number = _store(settings).import_file(options.import_file)
+        print(f"added {number:,} features from {options.import_file}")
+    else:
+        return _compute(settings)
+    return 0
+
+
+def _compute(settings: FeaturesSettings) -> int:
+    if settings.featurizer is None:
+        raise AquaSurfError(
+            "what is to be measured? Name a file with --config; its `featurizer` names a callable "
+            "that returns a FisherFeaturizer"
+        )
+    store = _store(settings)
+    space = _SPACES.get(settings.space, lambda: SearchSpace(settings.space))()
+    options = PrecomputeOptions(
+        timeout=settings.timeout,
+        memory=None if settings.memory is None else int(settings.memory * _GIB),
+    )
+    try:
+        featurizer = _featurizer(settings.featurizer)
+        print(f"task {featurizer.task} in {store.url}", flush=True)
+        summary = featurizer.precompute(
+            Catalogue.of(space),
+            settings.n,
+            store=store,
+            n_jobs=settings.jobs,
+            seed=settings.seed,
+            options=options,
+        )
+    except KeyboardInterrupt:
+        print("interrupted: what is measured is kept, and the same command goes on from there")
+        return _INTERRUPTED
+    print(summary)
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> FeaturesSettings:
+    read = {} if options.config is None else _read(options.config)
+    given = {
+        field.name: value
+        for field in dataclasses.fields(FeaturesSettings)
+        if (value := getattr(options, field.name, None)) is not None
+    }
+    for name, value in (read | given).items():
+        if value in _NO_LIMIT and name in ("n", "timeout", "memory"):
+            given[name] = None
+    settings = FeaturesSettings(**(read | given))
+    for name in ("n", "timeout", "memory"):
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise AquaSurfError(f"{name} must be positive, or null for no limit, got {value}")
+    if settings.jobs == 0 or settings.jobs < -1:
+        raise AquaSurfError(f"jobs must be 1 or more, or -1 for every core, got {settings.jobs}")
+    if settings.seed < 0:
+        raise AquaSurfError(f"seed must be 0 or more, got {settings.seed}")
+    return settings
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise AquaSurfError("--config needs PyYAML: pip install pyyaml") from error
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AquaSurfError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return _checked(content, _KINDS, path)
+
+
+def _checked(content: Any, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
+    """Return a mapping whose keys and types are among those allowed."""
+    if not isinstance(content, dict):
+        raise AquaSurfError(
+            f"{where} must hold {', '.join(kinds)}, got {type(content).__name__}: {content!r}"
+        )
+    for key, value in content.items():
+        if key not in kinds:
+            raise AquaSurfError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")
+        # True is an int to Python, but not to whoever writes `n: true`.
+        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+            names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds[key])
+            raise AquaSurfError(f"{key} in {where} must be {names}, got {value!r}")
+    return content
+
+
+def _featurizer(described: Mapping[str, Any]) -> FisherFeaturizer:
+    checked = _checked(dict(described), _FEATURIZER_KINDS, "featurizer")
+    if "call" not in checked:
+        raise AquaSurfError("featurizer must name a `call`, such as package.module.function")
+    path, arguments = checked["call"], checked.get("arguments", {})
+    call = _imported(path)
+    try:
+        inspect.signature(call).bind(**arguments)
+    except TypeError as error:
+        allowed = ", ".join(inspect.signature(call).parameters)
+        raise AquaSurfError(f"{path} takes the arguments {allowed}: {error}") from error
+    try:
+        featurizer = call(**arguments)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, AquaSurfError):
+            raise
+        raise AquaSurfError(f"{path} refused its arguments {arguments}: {error}") from error
+    if not isinstance(featurizer, FisherFeaturizer):
+        raise AquaSurfError(
+            f"{path} must return a FisherFeaturizer, got {type(featurizer).__name__}"
+        )
+    return featurizer
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise AquaSurfError(f"call must be a path such as package.module.function, got {path!r}")
+    # An installed command, unlike `python -m`, does not see modules in the current folder.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise AquaSurfError(f"cannot import {module_name!r} for {path!r}: {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = ", ".join(sorted(n for n, v in vars(module).items() if inspect.isfunction(v)))
+        raise AquaSurfError(
+            f"{module_name} has no callable {name!r}; its functions are: {known or 'none'}"
+        )
+    checked: Callable[..., Any] = found
+    return checked
+
+
+def _store(settings: FeaturesSettings) -> FeatureStore:
+    if settings.store is None:
+        raise AquaSurfError(
+            "where are the features? Say --store URL, such as sqlite:///features.db"
+        )
+    store = FeatureStore(settings.store)
+    if _file(settings.store) in ("", ":memory:"):
+        raise AquaSurfError(
+            f"--store must be a database that outlives the command, such as "
+            f"sqlite:///features.db, got {store.url!r}"
+        )
+    return store
+
+
+def _existing_store(settings: FeaturesSettings) -> FeatureStore:
+    """Return a store that is there: a mistyped name would leave an empty database behind."""
+    store = _store(settings)
+    file = _file(settings.store or "")
+    if file is not None and not file.startswith("file:") and not Path(file).is_file():
+        raise AquaSurfError(
+            f"there is no database {store.url!r}; give the URL with which the features were "
+            "computed"
+        )
+    return store
+
+
+def _file(url: str) -> str | None:
+    """Return the file of an SQLite URL, or None for a database server's."""
+    parsed = make_url(url)
+    return parsed.database or "" if parsed.get_backend_name() == "sqlite" else None
+
+
+def _print_status(store: FeatureStore, task: str | None) -> None:
+    tasks = list(store.tasks())
+    if task is not None and task not in tasks:
+        raise AquaSurfError(
+            f"there is no task {task!r} in {store.url}; its tasks are: {', '.join(tasks) or 'none'}"
+        )
+    shown = tasks if task is None else [task]
+    width = max([len("task"), *map(len, shown)])
+    print(f"{'task':<{width}}  {'valid':>7}  {'invalid':>7}  {'claimed':>7}")
+    for name in shown:
+        features = store.load(name).values()
+        valid = sum(feature.valid for feature in features)
+        claimed = len(store.claims(name))
+        print(f"{name:<{width}}  {valid:>7,}  {len(features) - valid:>7,}  {claimed:>7,}")
+
+
+def _number(kind: Callable[[str], float]) -> Callable[[str], float | str]:
+    """Read a number, or a word for no limit."""
+
+    def read(text: str) -> float | str:
+        return text if text in _NO_LIMIT else kind(text)
+
+    read.__name__ = "number"
+    return read
