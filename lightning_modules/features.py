@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
-from aquasurf_optuna.features.layers import weightless_kinds
 from lightning_modules import cli
 from lightning_modules.callbacks._batch import first_inputs
 from lightning_modules.networks import NetworkOptions
@@ -44,12 +43,10 @@ class _FirstBatch(L.Callback):
 
     inputs: Tensor
     network: NetworkOptions
-    skip: tuple[type[torch.nn.Module], ...]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.inputs = first_inputs(trainer)
         self.network = NetworkOptions(**pl_module.hparams["network"])
-        self.skip = weightless_kinds(pl_module.network)
         raise _FoundError
 
 
@@ -64,7 +61,7 @@ def featurizer_of(
     """Return a featurizer for the network and the data of a LightningCLI configuration.
 
     The batch is the first training batch, as the `FisherEigenvalues` callback takes it, in the
-    precision of new weights; own parameters that are no layer's weights are left out, as there.
+    precision of new weights.
 
     Args:
         config: A file as for `python -m lightning_modules fit --config`. Its activation does not
@@ -101,7 +98,6 @@ def featurizer_of(
         representation=representation,
         seed=seed,
         task=task,
-        skip=found.skip,
     )
 
 

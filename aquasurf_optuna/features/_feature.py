@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class SharedStore(Protocol):
     def claims(self, task: str) -> Mapping[str, ClaimLike]:
         """Return the open claims."""
 
-    def take_over(self, task: str, expression: str, seen: ClaimLike, owner: str) -> bool:
+    def take_over(self, task: str, expression: str, seen: Any, owner: str) -> bool:
         """Make a claim another owner's, if it is still as it was seen."""
 
     def release(self, owner: str) -> int:

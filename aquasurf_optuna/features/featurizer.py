@@ -22,6 +22,7 @@ from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
 from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features._batch import check_batch
 from aquasurf_optuna.features._capture import private_randomness
 from aquasurf_optuna.features._feature import (
     FeatureStoreLike,
@@ -35,7 +36,6 @@ from aquasurf_optuna.features._precompute import (
     PrecomputeSummary,
     precompute,
 )
-from aquasurf_optuna.features._batch import check_batch
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.layers import LayerTypes
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
