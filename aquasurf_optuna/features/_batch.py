@@ -88,5 +88,5 @@ def _parts(inputs: Inputs) -> Sequence[Tensor]:
 
 
 def _normal(part: Tensor) -> Tensor:
-    # Autograd cannot keep a tensor made in inference mode.
-    return part.clone() if part.is_inference() else part
+    # Autograd cannot keep a tensor made in inference mode. A graph of the caller's is not ours.
+    return part.clone() if part.is_inference() else part.detach()

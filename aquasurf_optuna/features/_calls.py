@@ -86,6 +86,11 @@ class Call(NamedTuple):
             return _kfac.position_moments(gradients)
         return _kfac.location_moments(self._batched(gradients))
 
+    def output_uses(self, output: Tensor) -> int:
+        """Count the locations of all samples."""
+        channels = -1 if self.geometry is None else -1 - len(self.geometry.kernel)
+        return output.numel() // output.shape[channels]
+
     def gradient_sums(self, gradients: Tensor, samples: int) -> Tensor:
         """Sum the gradients of each sample over its locations, ``(samples, I)``."""
         if self.geometry is None:

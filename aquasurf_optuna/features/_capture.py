@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointError
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError, UnsupportedModelError
 from aquasurf_optuna.features._batch import Inputs, devices_of, outputs_of, tensors_of
@@ -38,13 +39,15 @@ class LayerRecord:
     Attributes:
         activations: Sums for ``Omega``.
         gradients: Sums for ``Gamma``.
+        kind: The function that uses its weight.
         bias: What tells its bias from others, None without one.
         dtype: The layer's own precision.
     """
 
-    def __init__(self, bias: object, dtype: torch.dtype) -> None:
+    def __init__(self, kind: Callable[..., Any], bias: object, dtype: torch.dtype) -> None:
         self.activations = Sums()
         self.gradients = Sums()
+        self.kind = kind
         self.bias = bias
         self.dtype = dtype
 
@@ -74,7 +77,7 @@ def capture(
     Raises:
         InvalidSpectrumError: If activations, outputs, the loss or gradients are not finite, or the
             outputs depend on no layer.
-        UnsupportedModelError: If a layer runs without a graph, or with different biases.
+        UnsupportedModelError: If a layer runs where it cannot be watched, or in different ways.
     """
     watch = _Watch(weights, inputs, settings, {} if batch_parts is None else batch_parts)
     # Autograd cannot keep a tensor made in inference mode, so the passes leave that mode.
@@ -194,6 +197,7 @@ class _Watch(TorchFunctionMode):
 
     def _enter(self, name: str, *_: object) -> None:
         self._running.append(name)
+        self._weights.note_run(name)
 
     def _leave(self, *_: object) -> None:
         self._running.pop()
@@ -207,12 +211,19 @@ class _Watch(TorchFunctionMode):
                 "gradient reaches it; remove that"
             )
         inputs: Tensor = arguments["input"]
+        if torch._C._functorch.is_functorch_wrapped_tensor(inputs):
+            raise UnsupportedModelError(
+                f"layer {layer!r} runs inside a transform of torch.func, such as vmap, where its "
+                "data cannot be read; write the loop or the batch dimension out"
+            )
         sequence = len(inputs) if self._sequence is not None and inputs.ndim > 2 else self._sequence
         call = read_call(func, arguments, output, sequence)
-        record = self._record_of(layer, arguments.get("bias"), inputs.dtype)
+        record = self._record_of(layer, func, arguments.get("bias"), inputs.dtype)
         # At once, for the input may be overwritten later, and for bad functions to be found early.
         bias = record.bias is not None
         record.activations.add(self._activation_part(layer, call, inputs, bias=bias))
+        if self._settings.sharing == "expand":
+            record.gradients.expect(call.output_uses(output))
         if not output.requires_grad:
             output = self._begin_graph(output)
 
@@ -223,9 +234,16 @@ class _Watch(TorchFunctionMode):
         output.register_hook(add_gradient)  # type: ignore[no-untyped-call]
         return output
 
-    def _record_of(self, layer: str, bias: Tensor | None, dtype: torch.dtype) -> LayerRecord:
+    def _record_of(
+        self, layer: str, kind: Callable[..., Any], bias: Tensor | None, dtype: torch.dtype
+    ) -> LayerRecord:
         identity = self._weights.count_bias(bias)
-        record = self.records.setdefault(layer, LayerRecord(identity, dtype))
+        record = self.records.setdefault(layer, LayerRecord(kind, identity, dtype))
+        if record.kind is not kind:
+            raise UnsupportedModelError(
+                f"the weight of layer {layer!r} is used by {record.kind.__name__} and by "
+                f"{kind.__name__}, for which one Kronecker factor does not hold; untie them"
+            )
         if record.bias != identity:
             raise UnsupportedModelError(
                 f"layer {layer!r} is used several times, with different biases, for which one "
@@ -252,11 +270,22 @@ class _Watch(TorchFunctionMode):
 
 
 def _differentiate(terms: list[Tensor], watch: _Watch) -> None:
+    if not watch.origins:
+        raise UnsupportedModelError(
+            "a tensor of the network's own requires gradients and is no parameter, so that what "
+            "the layers' gradients are cannot be told; make it a parameter or a buffer"
+        )
     for place, term in enumerate(terms):
         if not term.requires_grad:
             raise InvalidSpectrumError("the network's outputs do not depend on any of its layers")
         more = place + 1 < len(terms)
-        torch.autograd.grad(term, watch.origins, retain_graph=more, allow_unused=True)
+        try:
+            torch.autograd.grad(term, watch.origins, retain_graph=more, allow_unused=True)
+        except CheckpointError as error:
+            raise UnsupportedModelError(
+                "activation checkpointing covers the network's first layer, which is then not "
+                "computed again as it was; turn it off for the eigenvalues"
+            ) from error
         for record in watch.records.values():
             record.gradients.end_pass(mean=False)
 

@@ -74,7 +74,7 @@ class Sums:
         self._done: Moments | None = None
         self._unit = 0.0
         self._pass: Tensor | None = None
-        self._uses = self._locations = 0
+        self._uses = self._locations = self._expected = 0
         self._vanishes = True
 
     def add(self, part: Part) -> None:
@@ -89,6 +89,10 @@ class Sums:
             rows = part.data * scale
             self._pass = rows if self._pass is None else self._pass + rows
             self._locations += part.locations
+
+    def expect(self, uses: int) -> None:
+        """Announce uses of one pass that count also where nothing comes of them."""
+        self._expected += uses
 
     def end_pass(self, *, mean: bool) -> None:
         """Finish a pass; each counts in full.
@@ -119,7 +123,7 @@ class Sums:
     def moments(self) -> tuple[Moments, float]:
         """Return the sums, the uses counted once, and their unit; to be checked before."""
         assert self._done is not None
-        return self._done._replace(uses=self._total_uses), self._unit
+        return self._done._replace(uses=self._expected or self._total_uses), self._unit
 
     def _add_moments(self, moments: Moments, scale: float) -> None:
         if self._done is None:
@@ -217,7 +221,7 @@ def _in_units(
     data = data.cpu() if data.device.type == "mps" else data
     if data.dtype != torch.float64:
         return data, 1.0, None
-    largest = float(data.abs().amax())
+    largest = float(data.abs().amax()) if data.numel() else 0.0
     if not largest < math.inf:
         raise InvalidSpectrumError(f"{what} are not finite", layer)
     if largest == 0.0 or _SAFE[0] < largest < _SAFE[1]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
@@ -53,8 +54,8 @@ class Weights:
         skip: Kinds of modules whose own parameters are left out.
 
     Raises:
-        UnsupportedModelError: If parameters are not initialised yet, or were made in inference
-            mode.
+        UnsupportedModelError: If parameters are not initialised yet or were made in inference
+            mode, or a module is TorchScript.
     """
 
     def __init__(self, model: nn.Module, skip: LayerTypes = ()) -> None:
@@ -62,7 +63,10 @@ class Weights:
         self._modules = dict(model.named_modules())
         self._reasons: dict[int, str] = {}
         self._covered: set[int] = set()
+        self._otherwise: set[int] = set()
+        self._ran: set[str] = set()
         for name, module in self._modules.items():
+            _check_module(name, module)
             for parameter, value in module._parameters.items():
                 if value is not None:
                     _check_parameter(name, value)
@@ -75,16 +79,24 @@ class Weights:
         Args:
             weight: As a linear map or convolution uses it.
             running: Name of the innermost layer-like module whose forward pass is running.
+
+        Raises:
+            UnsupportedModelError: If another view of the weight is used elsewhere.
         """
         base = weight if weight._base is None else weight._base
         place = self._places.get(id(base))
         if place is None:
             return self._layer_of_derived(weight, running)
-        rows = _rows(weight, base)
-        if rows is None or id(base) in self._reasons:
+        if id(base) in self._reasons:
             return None
-        self._covered.add(id(base))
-        return place.layer + rows
+        rows = _rows(weight, base)
+        (self._otherwise if rows is None else self._covered).add(id(base))
+        if id(base) in self._otherwise & self._covered:
+            raise UnsupportedModelError(
+                f"the weight of layer {place.layer!r} is used as it is and in another view, such "
+                "as its transpose, for which one Kronecker factor does not hold; untie them"
+            )
+        return None if rows is None else place.layer + rows
 
     def count_bias(self, bias: Tensor | None) -> object:
         """Note that a bias is counted, and return what tells it from others."""
@@ -93,6 +105,10 @@ class Weights:
         base = bias if bias._base is None else bias._base
         self._covered.add(id(base))
         return (id(base), bias.storage_offset()) if id(base) in self._places else "computed"
+
+    def note_run(self, module: str) -> None:
+        """Note that the forward pass of a module runs."""
+        self._ran.add(module)
 
     def layer_like(self) -> dict[str, nn.Module]:
         """Return the modules that may compute the weight of a linear map from parameters."""
@@ -105,7 +121,7 @@ class Weights:
     def not_covered(self) -> dict[str, str]:
         """Return the parameters that no layer stands for, by module and name, with the reason."""
         return {
-            _joined(place.module, place.parameter): self._reasons.get(key) or self._reason(place)
+            _joined(place.module, place.parameter): self._reason(key, place)
             for key, place in self._places.items()
             if key not in self._covered
         }
@@ -113,13 +129,13 @@ class Weights:
     def _leave_out(self, name: str, module: nn.Module, parameter: Tensor, skip: LayerTypes) -> None:
         kind = type(module).__name__
         if isinstance(module, skip):
-            self._reasons[id(parameter)] = f"a {kind}, which `skip` leaves out"
+            self._reasons[id(parameter)] = f"{kind}: `skip` leaves it out"
         elif isinstance(module, _NORMALIZATION):
-            self._reasons[id(parameter)] = f"a {kind}: normalisation does not count (Appendix C)"
+            self._reasons[id(parameter)] = f"{kind}: normalisation does not count (Appendix C)"
         elif isinstance(module, _OTHER_USES):
             tied = self._places[id(parameter)].module != name
-            shared = f" in {name!r}, with which it is shared" if tied else ""
-            self._reasons[id(parameter)] = f"a {kind}{shared}, whose use of it is not covered"
+            shared = f" in {name!r}, which shares it" if tied else ""
+            self._reasons[id(parameter)] = f"{kind}{shared}: its use of weights is not covered"
 
     def _layer_of_derived(self, weight: Tensor, running: str | None) -> str | None:
         """Recognise a weight computed from parameters, as weight standardisation does."""
@@ -137,11 +153,18 @@ class Weights:
         self._covered.update(map(id, own))
         return running
 
-    def _reason(self, place: Place) -> str:
+    def _reason(self, key: int, place: Place) -> str:
         module = self._modules[place.module]
-        if isinstance(module, nn.Linear | _ConvNd):
-            return f"the {type(module).__name__} never ran in the forward pass"
-        return f"a parameter of {type(module).__name__} that no linear map or convolution uses"
+        kind = type(module).__name__
+        if key in self._reasons:
+            return self._reasons[key]
+        if key in self._otherwise:
+            return f"{kind}: a linear map uses it, but not row by row (its transpose, say)"
+        if isinstance(module, nn.Linear | _ConvNd) and place.module not in self._ran:
+            return f"{kind}: it never ran in the forward pass"
+        if id(module._parameters.get("weight")) in self._reasons:
+            return f"{kind}: its weight is not covered"
+        return f"{kind}: no linear map or convolution uses this parameter"
 
 
 def no_layers(model: nn.Module, not_covered: Mapping[str, str]) -> UnsupportedModelError:
@@ -151,6 +174,14 @@ def no_layers(model: nn.Module, not_covered: Mapping[str, str]) -> UnsupportedMo
         f"the model {type(model).__name__} has no linear map and no convolution that counts, so it "
         f"has no Fisher eigenvalues{f' ({listed})' if listed else ''}"
     )
+
+
+def _check_module(name: str, module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedModelError(
+            f"module {name!r} is TorchScript, inside which no use of a weight can be seen; pass "
+            "the module that it was made from"
+        )
 
 
 def _check_parameter(module: str, parameter: nn.Parameter) -> None:
@@ -168,15 +199,23 @@ def _check_parameter(module: str, parameter: nn.Parameter) -> None:
 
 def _rows(weight: Tensor, base: Tensor) -> str | None:
     """Name the rows that `weight` takes of `base`; None if it is another kind of view."""
-    if weight.ndim != base.ndim or weight.stride() != base.stride():
+    if weight.ndim < 2 or not _has_rows_of(weight, base):
         return None
-    if weight.shape == base.shape:
+    if len(weight) == len(base):
         return ""
     offset = weight.storage_offset() - base.storage_offset()
-    if weight.shape[1:] != base.shape[1:] or offset % base.stride(0):
+    if offset % base.stride(0):
         return None
     first = offset // base.stride(0)
     return f"[{first}:{first + len(weight)}]"
+
+
+def _has_rows_of(weight: Tensor, base: Tensor) -> bool:
+    if weight.shape[1:] == base.shape[1:]:
+        return weight.stride() == base.stride()
+    # A kernel may be flattened: it is a row of the same numbers in the same order.
+    flattened = weight.shape[1:] == (base[0].numel(),) and base[0].is_contiguous()
+    return flattened and weight.stride() == (base.stride(0), 1)
 
 
 def _joined(module: str, name: str) -> str:
