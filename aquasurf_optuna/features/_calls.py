@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aquasurf_optuna.exceptions import UnsupportedModelError
 from aquasurf_optuna.features import _kfac, _patches
-from aquasurf_optuna.features._kfac import Moments
+from aquasurf_optuna.features._kfac import Moments, Rows
 
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = (
@@ -42,7 +42,7 @@ class Call(NamedTuple):
     geometry: _patches.Geometry | None
     sequence: int | None
 
-    def moments(self, inputs: Tensor) -> Moments:
+    def moments(self, inputs: Tensor) -> Moments | Rows:
         """Sum the second moments of what the weight sees, every location a use."""
         if self.geometry is None:
             return _kfac.position_moments(inputs)
@@ -51,7 +51,7 @@ class Call(NamedTuple):
             return _kfac.location_moments(inputs)
         return _patches.patch_moments(inputs, self.geometry)
 
-    def sampled_moments(self, inputs: Tensor, number: int, seed: int) -> Moments:
+    def sampled_moments(self, inputs: Tensor, number: int, seed: int) -> Moments | Rows:
         """Estimate :meth:`moments` from so many uses, drawn at random."""
         uses = self._uses(inputs)
         if number >= uses:
@@ -62,7 +62,7 @@ class Call(NamedTuple):
             rows = inputs.reshape(-1, inputs.shape[-1])[chosen]
         else:
             rows = _patches.sampled_patches(self._batched(inputs), self.geometry, number, seed)
-        part = _kfac.position_moments(rows)
+        part = _kfac.position_moments(rows).summed()
         factor = uses / number
         return Moments(part.second * factor, part.first * factor, uses)
 
@@ -80,7 +80,7 @@ class Call(NamedTuple):
         locations = images * self._uses(inputs) // (len(per_image) * self.geometry.groups)
         return per_image.reshape(samples, images, *per_image.shape[1:]).sum(1), locations
 
-    def gradient_moments(self, gradients: Tensor) -> Moments:
+    def gradient_moments(self, gradients: Tensor) -> Moments | Rows:
         """Sum the second moments of the gradients by the outputs, every location a use."""
         if self.geometry is None:
             return _kfac.position_moments(gradients)

@@ -36,11 +36,14 @@ product would bury every eigenvalue below about 1e-7 of the largest.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 # Convolutions are unfolded for at most so many numbers of patches at a time, 8 MiB of float64, but
@@ -48,19 +51,22 @@ from torch import Tensor
 _CHUNK_NUMBERS = 2**20
 # Rows of a factor computed by one matrix product. Only the part up to the diagonal is computed,
 # which saves up to half of the work as the factor grows beyond a few blocks.
-_BLOCK_ROWS = 96
+_BLOCK_ROWS = 64
 
 
 class Factor(NamedTuple):
-    """A Kronecker factor ``exp(log_scale) * matrix``.
+    """A Kronecker factor ``exp(log_scale) * matrix``, or the factor of its rows in place of it.
 
     Attributes:
-        matrix: ``(n, n)``, float64, symmetric; its largest entry is 1.
+        matrix: ``(n, n)`` or, with the same positive eigenvalues, ``(fewer, fewer)``; float64, of
+            which only the part up to the diagonal is meant. Its largest entry is 1.
         log_scale: Natural logarithm of what was divided out.
+        size: ``n``.
     """
 
     matrix: Tensor
     log_scale: float
+    size: int
 
 
 class Moments(NamedTuple):
@@ -77,32 +83,91 @@ class Moments(NamedTuple):
     first: Tensor
     uses: int
 
+    def scaled(self, factor: float) -> Moments:
+        """Return the moments of the columns times `factor`."""
+        if factor == 1.0:
+            return self
+        return self._replace(second=self.second * factor**2, first=self.first * factor)
 
-def activation_factor(moments: Moments, *, samples: int, ones: float | None) -> Factor:
+    def largest(self) -> float:
+        """Return the largest second moment; NaN or infinity where data are not finite."""
+        return float(self.second.diagonal().amax())
+
+    def summed(self) -> Moments:
+        """Return the sums."""
+        return self
+
+
+class Rows(NamedTuple):
+    """The columns themselves, where there are fewer of them than features.
+
+    Attributes:
+        data: ``(columns, features)``, float64.
+        uses: Number of columns that they stand for.
+    """
+
+    data: Tensor
+    uses: int
+
+    def scaled(self, factor: float) -> Rows:
+        """Return the columns times `factor`."""
+        return self if factor == 1.0 else self._replace(data=self.data * factor)
+
+    def largest(self) -> float:
+        """Return the largest absolute value; NaN or infinity where data are not finite."""
+        return float(self.data.abs().amax())
+
+    def summed(self) -> Moments:
+        """Return the sums."""
+        columns = self.data.T
+        second = columns.new_zeros(len(columns), len(columns))
+        gram(columns, second)
+        return Moments(second, columns.sum(1), self.uses)
+
+
+def activation_factor(sums: Moments | Rows, *, samples: int, ones: float | None) -> Factor:
     """Compute ``Omega`` of Equation 17.
 
     Args:
-        moments: Of the expanded activations, without the homogeneous coordinate.
+        sums: Of the expanded activations, without the homogeneous coordinate.
         samples: ``M``.
         ones: The value of the homogeneous coordinate in the activations' unit, or None without a
             bias.
     """
-    second = moments.second
-    if ones is not None:
-        corner = second.new_full((1, 1), moments.uses * ones * ones)
-        side = moments.first.mul(ones)[:, None]
-        second = torch.cat([torch.cat([corner, side.T], 1), torch.cat([side, second], 1)])
-    return _normalized(second, samples)
+    if ones is None:
+        return _factor(sums, samples)
+    if isinstance(sums, Rows):
+        column = sums.data.new_full((len(sums.data), 1), ones)
+        return _factor(sums._replace(data=torch.cat([column, sums.data], 1)), samples)
+    features = len(sums.first)
+    second = sums.second.new_empty(features + 1, features + 1)
+    second[0, 0] = sums.uses * ones * ones
+    second[1:, 0] = sums.first * ones
+    second[1:, 1:] = sums.second
+    return _factor(sums._replace(second=second), samples)
 
 
-def gradient_factor(moments: Moments) -> Factor:
-    """Compute ``Gamma`` of Equation 18 from the moments of the pre-activation gradients."""
-    return _normalized(moments.second, moments.uses)
+def gradient_factor(sums: Moments | Rows) -> Factor:
+    """Compute ``Gamma`` of Equation 18 from the sums over the pre-activation gradients."""
+    return _factor(sums, sums.uses)
 
 
-def position_moments(data: Tensor) -> Moments:
+def _factor(sums: Moments | Rows, count: int) -> Factor:
+    if isinstance(sums, Moments):
+        matrix, size = sums.second, len(sums.second)
+    else:
+        matrix, size = sums.data.new_zeros(len(sums.data), len(sums.data)), sums.data.shape[1]
+        gram(sums.data, matrix)
+    # The largest entry of a positive semi-definite matrix stands on its diagonal.
+    largest = matrix.diagonal().max().item()
+    return Factor(matrix / largest, math.log(largest) - math.log(count), size)
+
+
+def position_moments(data: Tensor) -> Moments | Rows:
     """Sum over the leading positions of ``(..., features)``, in float64."""
     rows = data.reshape(-1, data.shape[-1])
+    if len(rows) < rows.shape[1]:
+        return Rows(rows.double(), len(rows))
     second = data.new_zeros(rows.shape[1], rows.shape[1], dtype=torch.float64)
     first = data.new_zeros(rows.shape[1], dtype=torch.float64)
     for start, stop in split_by_size(*rows.shape):
@@ -112,19 +177,17 @@ def position_moments(data: Tensor) -> Moments:
     return Moments(second, first, len(rows))
 
 
-def location_moments(data: Tensor) -> Moments:
+def location_moments(data: Tensor) -> Moments | Rows:
     """Sum over the samples and locations of ``(M, I, ...)``, in float64."""
+    if data.shape[1] > data.numel() // data.shape[1]:
+        return position_moments(data.movedim(1, -1))
     features = data.shape[1]
     second = data.new_zeros(features, features, dtype=torch.float64)
     first = data.new_zeros(features, dtype=torch.float64)
     numbers = data[0].numel()
     for start, stop in split_by_size(len(data), numbers):
-        columns = (
-            data[start:stop]
-            .transpose(0, 1)
-            .to(torch.float64, memory_format=torch.contiguous_format)
-            .flatten(1)
-        )
+        chunk = data[start:stop].transpose(0, 1)
+        columns = chunk.to(torch.float64, memory_format=torch.contiguous_format).flatten(1)
         gram(columns, second)
         first += columns.sum(1)
     return Moments(second, first, len(data) * (numbers // features))
@@ -152,7 +215,7 @@ def log_eigenvalues(factor: Factor, *, precision: float) -> Tensor:
     the largest one are rounding, not information, and are set to the floor.
 
     Args:
-        factor: The factor, ``(n, n)``.
+        factor: The factor, of size ``n``.
         precision: Relative size of an eigenvalue that rounding can produce, see
             :func:`relative_precision`.
 
@@ -160,12 +223,21 @@ def log_eigenvalues(factor: Factor, *, precision: float) -> Tensor:
         ``(n,)``, float64, ascending, on the CPU.
 
     Raises:
-        torch.linalg.LinAlgError: The solver did not converge.
+        numpy.linalg.LinAlgError: The solver did not converge.
     """
     # On the CPU on purpose: features then depend less on the device that they were computed on.
-    eigenvalues: Tensor = torch.linalg.eigvalsh(factor.matrix.cpu())
-    floor = len(eigenvalues) * precision * eigenvalues[-1].item()
-    return eigenvalues.clamp(min=floor).log() + factor.log_scale
+    # NumPy's solver is up to 1.7 times as fast as torch's here, with as many threads.
+    with _blas().limit(limits=torch.get_num_threads(), user_api="blas"):
+        eigenvalues = np.linalg.eigvalsh(factor.matrix.cpu().numpy())
+    floor = factor.size * precision * eigenvalues[-1]
+    values = np.log(np.maximum(eigenvalues, floor))
+    missing = np.full(factor.size - len(values), np.log(floor))
+    return torch.from_numpy(np.concatenate([missing, values]) + factor.log_scale)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def relative_precision(dtype: torch.dtype) -> float:
@@ -185,10 +257,3 @@ def pairwise_log_products(omega: Tensor, gamma: Tensor) -> Tensor:
     # In place, and several times as fast as torch's sort.
     sums.sort()
     return torch.from_numpy(sums)
-
-
-def _normalized(lower: Tensor, count: int) -> Factor:
-    matrix = lower.tril() + lower.tril(-1).T
-    # The largest entry of a positive semi-definite matrix stands on its diagonal.
-    largest = matrix.diagonal().max().item()
-    return Factor(matrix / largest, math.log(largest) - math.log(count))

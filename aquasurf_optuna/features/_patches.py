@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from aquasurf_optuna.features._kfac import Moments, gram, split_by_size
+from aquasurf_optuna.features._kfac import Moments, Rows, gram, split_by_size
 
 # Below this number of channels a product at one lag is too thin to be worth its call.
 _FEWEST_CHANNELS_FOR_LAGS = 12
@@ -92,15 +92,17 @@ class _Image(NamedTuple):
         return _Image(data[(*every, slice(None, None, seen.step))], start)
 
 
-def patch_moments(inputs: Tensor, geometry: Geometry) -> Moments:
+def patch_moments(inputs: Tensor, geometry: Geometry) -> Moments | Rows:
     """Sum over the patches of ``(M, J, ...)``, in float64; the groups' patches are pooled.
 
     Returns:
-        Moments of patches ``(K C,)``.
+        Moments of patches ``(K C,)``, or the patches where they are fewer than that.
     """
     image = _image(inputs, geometry)
     taps = _taps(geometry)
     uses = image.data.shape[1] * math.prod(geometry.output)
+    if uses < len(taps) * image.data.shape[0]:
+        return Rows(_patches(image, taps, geometry).T, uses)
     by_lags = _worth_lags(image.data.shape[0], taps, geometry)
     second = (_by_lags if by_lags else _by_windows)(image, taps, geometry)
     summed = image._replace(data=image.data.sum(1, keepdim=True, dtype=torch.float64))
@@ -203,14 +205,19 @@ def _by_windows(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:
     size = len(taps) * channels
     second = image.data.new_zeros(size, size, dtype=torch.float64)
     for start, stop in split_by_size(samples, size * math.prod(geometry.output)):
-        shape = (len(taps), channels, stop - start, *geometry.output)
-        patches = image.data.new_zeros(shape, dtype=torch.float64)
         chunk = image._replace(data=image.data[:, start:stop])
-        for column, tap in zip(patches, taps, strict=True):
-            values, places = _seen(chunk, tap, geometry)
-            column[(..., *places)] = values
-        gram(patches.flatten(2).flatten(0, 1), second)
+        gram(_patches(chunk, taps, geometry), second)
     return second
+
+
+def _patches(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:
+    """Form the patches, ``(K C, uses)``, float64."""
+    shape = (len(taps), *image.data.shape[:2], *geometry.output)
+    patches = image.data.new_zeros(shape, dtype=torch.float64)
+    for column, tap in zip(patches, taps, strict=True):
+        values, places = _seen(image, tap, geometry)
+        column[(..., *places)] = values
+    return patches.flatten(2).flatten(0, 1)
 
 
 def _by_lags(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 from aquasurf_optuna.exceptions import InvalidSpectrumError
 from aquasurf_optuna.features import _kfac
 from aquasurf_optuna.features._calls import Call
-from aquasurf_optuna.features._kfac import Factor, Moments
+from aquasurf_optuna.features._kfac import Factor, Moments, Rows
 
 Sharing = Literal["expand", "reduce"]
 
@@ -45,7 +45,7 @@ class Part(NamedTuple):
         vanishes: Whether all data are zero.
     """
 
-    data: Moments | Tensor
+    data: Moments | Rows | Tensor
     locations: int
     unit: float
     vanishes: bool
@@ -71,7 +71,7 @@ class Sums:
     """The sums of one factor: all parts of a pass, and all passes."""
 
     def __init__(self) -> None:
-        self._done: Moments | None = None
+        self._done: Moments | Rows | None = None
         self._unit = 0.0
         self._pass: Tensor | None = None
         self._uses = self._locations = self._expected = 0
@@ -82,13 +82,13 @@ class Sums:
         self._vanishes = self._vanishes and part.vanishes
         self._to_unit(part.unit)
         scale = part.unit / self._unit
-        if isinstance(part.data, Moments):
-            self._add_moments(part.data, scale)
-            self._uses += part.data.uses
-        else:
+        if isinstance(part.data, Tensor):
             rows = part.data * scale
             self._pass = rows if self._pass is None else self._pass + rows
             self._locations += part.locations
+        else:
+            self._add(part.data.scaled(scale))
+            self._uses += part.data.uses
 
     def expect(self, uses: int) -> None:
         """Announce uses of one pass that count also where nothing comes of them."""
@@ -102,9 +102,8 @@ class Sums:
         """
         if self._pass is not None:
             rows = self._pass.flatten(0, 1) / (self._locations if mean else 1)
-            moments = _kfac.position_moments(rows)
-            self._add_moments(moments, 1.0)
-            self._uses = moments.uses
+            self._add(_kfac.position_moments(rows))
+            self._uses = len(rows)
         self._total_uses, self._uses, self._locations, self._pass = self._uses, 0, 0, None
 
     def check(self, what: str, layer: str) -> None:
@@ -120,25 +119,25 @@ class Sums:
         if self._vanishes:
             raise InvalidSpectrumError(f"{what} vanish: all are zero", layer)
 
-    def moments(self) -> tuple[Moments, float]:
+    def total(self) -> tuple[Moments | Rows, float]:
         """Return the sums, the uses counted once, and their unit; to be checked before."""
         assert self._done is not None
-        return self._done._replace(uses=self._expected or self._total_uses), self._unit
+        return self._done._replace(uses=self._total_uses), self._unit
 
-    def _add_moments(self, moments: Moments, scale: float) -> None:
+    def _add(self, sums: Moments | Rows) -> None:
         if self._done is None:
-            # Copied, for a part may be kept for another network.
-            self._done = Moments(moments.second * scale**2, moments.first * scale, 0)
-        else:
-            self._done.second.add_(moments.second, alpha=scale**2)
-            self._done.first.add_(moments.first, alpha=scale)
+            self._done = sums
+            return
+        done, more = self._done.summed(), sums.summed()
+        # Not in place: a part may be kept for another network.
+        self._done = Moments(done.second + more.second, done.first + more.first, 0)
 
     def _to_unit(self, unit: float) -> None:
         if unit <= self._unit:
             return
         shrink = self._unit / unit
         if self._done is not None:
-            self._done = Moments(self._done.second * shrink**2, self._done.first * shrink, 0)
+            self._done = self._done.scaled(shrink)
         if self._pass is not None:
             self._pass = self._pass * shrink
         self._unit = unit
@@ -158,12 +157,12 @@ def activation_part(
     data, unit, zero = _in_units(inputs, what, layer, smallest=1.0 if bias else 0.0)
     if settings.sharing == "reduce":
         rows, locations = call.sums(data, settings.samples)
-        return _part(rows, rows, locations, unit, zero, what, layer)
+        return _part(rows, locations, unit, zero, what, layer)
     if settings.max_patches is None:
         moments = call.moments(data)
     else:
         moments = call.sampled_moments(data, settings.max_patches, settings.seed)
-    return _part(moments, moments.second.diagonal(), 0, unit, zero, what, layer)
+    return _part(moments, 0, unit, zero, what, layer)
 
 
 def gradient_part(call: Call, gradients: Tensor, settings: Settings, layer: str) -> Part:
@@ -177,9 +176,9 @@ def gradient_part(call: Call, gradients: Tensor, settings: Settings, layer: str)
     data, unit, zero = _in_units(gradients, what, layer, smallest=0.0)
     if settings.sharing == "reduce":
         rows = call.gradient_sums(data, settings.samples)[:, None]
-        return _part(rows, rows, 1, unit, zero, what, layer)
+        return _part(rows, 1, unit, zero, what, layer)
     moments = call.gradient_moments(data)
-    return _part(moments, moments.second.diagonal(), 0, unit, zero, what, layer)
+    return _part(moments, 0, unit, zero, what, layer)
 
 
 def activation_factor(sums: Sums, layer: str, *, samples: int, bias: bool) -> Factor:
@@ -189,9 +188,9 @@ def activation_factor(sums: Sums, layer: str, *, samples: int, bias: bool) -> Fa
         InvalidSpectrumError: If the activations vanish.
     """
     sums.check("the activations that enter", layer)
-    moments, unit = sums.moments()
+    total, unit = sums.total()
     ones = 1.0 / unit if bias else None
-    return _rescaled(_kfac.activation_factor(moments, samples=samples, ones=ones), unit)
+    return _rescaled(_kfac.activation_factor(total, samples=samples, ones=ones), unit)
 
 
 def gradient_factor(sums: Sums, layer: str) -> Factor:
@@ -201,12 +200,12 @@ def gradient_factor(sums: Sums, layer: str) -> Factor:
         InvalidSpectrumError: If the gradients vanish.
     """
     sums.check("the gradients that reach it", layer)
-    moments, unit = sums.moments()
-    return _rescaled(_kfac.gradient_factor(moments), unit)
+    total, unit = sums.total()
+    return _rescaled(_kfac.gradient_factor(total), unit)
 
 
 def _rescaled(factor: Factor, unit: float) -> Factor:
-    return Factor(factor.matrix, factor.log_scale + 2 * math.log(unit))
+    return factor._replace(log_scale=factor.log_scale + 2 * math.log(unit))
 
 
 def _in_units(
@@ -231,16 +230,14 @@ def _in_units(
 
 
 def _part(
-    result: Moments | Tensor,
-    values: Tensor,
+    data: Moments | Rows | Tensor,
     locations: int,
     unit: float,
     vanishes: bool | None,
     what: str,
     layer: str,
 ) -> Part:
-    """Check the result by some of its values, of which the largest is among."""
-    largest = float(values.abs().amax())
+    largest = float(data.abs().amax()) if isinstance(data, Tensor) else data.largest()
     if not largest < math.inf:
         raise InvalidSpectrumError(f"{what} are not finite", layer)
-    return Part(result, locations, unit, largest == 0.0 if vanishes is None else vanishes)
+    return Part(data, locations, unit, largest == 0.0 if vanishes is None else vanishes)

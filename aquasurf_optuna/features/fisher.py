@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -181,8 +182,7 @@ def _factor_log_eigenvalues(
 ) -> Tensor:
     try:
         values = _kfac.log_eigenvalues(factor, precision=_kfac.relative_precision(dtype))
-    # Documented, but missing from torch's own list of exports.
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+    except np.linalg.LinAlgError as error:
         raise InvalidSpectrumError(f"the eigenvalues of {what} do not converge", name) from error
     limits = torch.finfo(dtype if dtype == torch.float64 else torch.float32)
     largest = values[-1].item()
