@@ -71,9 +71,9 @@ class _CrossEntropy(Family):
         if not (_are_probabilities if soft else _are_labels)(targets, logits.shape):
             places = (logits.shape[0], *logits.shape[2:])
             raise ValueError(
-                f"targets must be class numbers from 0 to {logits.shape[1] - 1} of shape {places}, "
-                f"or probabilities of shape {tuple(logits.shape)} that sum to 1 over dimension 1, "
-                f"got {_described(targets)}"
+                f"targets must be {math.prod(places)} class numbers from 0 to "
+                f"{logits.shape[1] - 1}, of shape {places}, or, summing to 1 over dimension 1, "
+                f"probabilities of shape {tuple(logits.shape)}, got {_described(targets)}"
             )
         return targets.to(logits.dtype) if soft else targets.long()
 

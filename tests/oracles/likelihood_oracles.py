@@ -95,13 +95,7 @@ def flat_outputs(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 def jacobian(model: nn.Module, inputs: Tensor) -> Tensor:
     """Derivatives of one sample's outputs by all weights, (P, weights)."""
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-
-    def outputs(weights: dict[str, Tensor]) -> Tensor:
-        return flat_outputs(torch.func.functional_call(model, weights, (inputs,)))
-
-    parts = torch.func.jacrev(outputs)(parameters)
-    return torch.cat([part.flatten(1) for part in parts.values()], 1)
+    return torch.stack([weight_gradient(model, value) for value in flat_outputs(model(inputs))])
 
 
 def weight_fisher(oracle: Oracle, model: nn.Module, inputs: Tensor) -> Tensor:

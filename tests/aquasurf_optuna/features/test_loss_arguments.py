@@ -113,10 +113,11 @@ def test_outputs_of_another_batch_are_refused(loss: str) -> None:
 
 
 BAD_TARGETS: dict[str, tuple[Any, Tensor, str]] = {
-    "label too high": ("cross_entropy", torch.tensor([0, 1, 2]), "from 0 to 1 .*from 0 to 2"),
+    "label too high": (
+        "cross_entropy", torch.tensor([0, 1, 2]), "3 class numbers from 0 to 1, .*from 0 to 2"),
     "label ignored": ("cross_entropy", torch.tensor([0, 1, -100]), "from -100 to 1"),
     "labels in columns": ("cross_entropy", torch.zeros(3, 1).long(), r"got .*shape \(3, 1\)"),
-    "not probabilities": ("cross_entropy", torch.full((3, 2), 0.6), "that sum to 1"),
+    "not probabilities": ("cross_entropy", torch.full((3, 2), 0.6), "summing to 1"),
     "negative": ("cross_entropy", torch.tensor([[-1.0, 2.0]] * 3), "from -1 to 2"),
     "not finite": ("cross_entropy", PAIR * math.nan, "from nan to nan"),
     "above 1": ("binary_cross_entropy", PAIR + 2, "numbers from 0 to 1, .*from 2 to 2"),
