@@ -115,7 +115,7 @@ class Rows(NamedTuple):
 
     def largest(self) -> float:
         """Return the largest absolute value; NaN or infinity where data are not finite."""
-        return float(self.data.abs().amax())
+        return float(self.data.abs().amax()) if len(self.data) else 0.0
 
     def summed(self) -> Moments:
         """Return the sums."""

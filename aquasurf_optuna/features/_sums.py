@@ -122,7 +122,7 @@ class Sums:
     def total(self) -> tuple[Moments | Rows, float]:
         """Return the sums, the uses counted once, and their unit; to be checked before."""
         assert self._done is not None
-        return self._done._replace(uses=self._total_uses), self._unit
+        return self._done._replace(uses=self._expected or self._total_uses), self._unit
 
     def _add(self, sums: Moments | Rows) -> None:
         if self._done is None:
