@@ -177,7 +177,9 @@ def run_and_kill(
     store = FeatureStore(f"sqlite:///{folder / 'features.db'}")
     url, rng = store.url, random.Random(seed)
     job = Job(featurizer.task, tuple(texts), lease=30.0, tag=secrets.token_hex(4))
-    context = multiprocessing.get_context("spawn")
+    # What starts the processes has loaded torch, but never used it: a replacement is there at once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.precompute_kill"])
 
     def start() -> BaseProcess:
         process = context.Process(target=work, args=(url, featurizer, job, folder))

@@ -98,7 +98,7 @@ def test_a_function_without_initialisation_is_invalid() -> None:
 
 
 def test_faults_of_the_callers_are_not_invalid_functions() -> None:
-    with pytest.raises(UnsupportedModelError, match="no Linear and no Conv2d"):
+    with pytest.raises(UnsupportedModelError, match="no linear map and no convolution"):
         FisherFeaturizer(lambda factory: factory(), IMAGES)("tanh(x)")
     with pytest.raises(ExpressionError, match="tahn"):
         FisherFeaturizer(small_cnn, IMAGES)("tahn(x)")
