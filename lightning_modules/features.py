@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
+import warnings
+from collections.abc import Iterator
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
@@ -101,11 +105,26 @@ def featurizer_of(
     )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what Lightning says to whoever is about to train."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _first_batch(config: str) -> _FirstBatch:
     found = _FirstBatch()
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with _quiet(), contextlib.redirect_stderr(said):
             cli.run(["fit", "--config", config, *_QUIET], callbacks=[found])
     except _FoundError:
         return found
