@@ -44,3 +44,19 @@ class Apply(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+def dense(*between: nn.Module, outputs: int = 3) -> nn.Sequential:
+    """Takes (M, 4), returns (M, outputs); the layers are "first" and "last"."""
+    model = nn.Sequential()
+    model.add_module("first", seeded(lambda: nn.Linear(4, 5)))
+    for number, module in enumerate(between):
+        model.add_module(f"between{number}", module)
+    model.add_module("last", seeded(lambda: nn.Linear(5, outputs)))
+    return model
+
+
+def assert_equal_spectra(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(actual[name], expected[name]), name

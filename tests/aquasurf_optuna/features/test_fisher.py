@@ -1,42 +1,31 @@
-"""The public door: what comes back, what is refused, and that the model is left as it was."""
+"""The public door: what comes back, and that the model is left as it was."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from aquasurf_optuna.exceptions import InvalidSpectrumError, UnsupportedModelError
-from aquasurf_optuna.features import _kfac
+from aquasurf_optuna.exceptions import InvalidSpectrumError
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from lightning_modules.models.all_cnn_c import AllCnnC
-from tests.aquasurf_optuna.features.networks import Apply, batch, seeded, seeded_cnn
+from tests.aquasurf_optuna.features.networks import (
+    Apply,
+    assert_equal_spectra,
+    batch,
+    dense,
+    seeded,
+    seeded_cnn,
+)
 
 IMAGES = batch(6, 2, 6, 6)
 VECTORS = batch(6, 4)
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def dense(*between: nn.Module, outputs: int = 3) -> nn.Sequential:
-    """Takes VECTORS; the layers are "first" and "last"."""
-    model = nn.Sequential()
-    model.add_module("first", seeded(lambda: nn.Linear(4, 5)))
-    for number, module in enumerate(between):
-        model.add_module(f"between{number}", module)
-    model.add_module("last", seeded(lambda: nn.Linear(5, outputs)))
-    return model
-
-
-def assert_equal_spectra(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    for name in expected:
-        assert torch.equal(actual[name], expected[name]), name
 
 
 def test_one_eigenvalue_for_each_weight_of_the_published_network() -> None:
@@ -319,195 +308,3 @@ def test_a_pending_backward_of_the_callers_stays_valid() -> None:
     fisher_log_eigenvalues(model, IMAGES)
     loss.backward()
     assert model.norm.weight.grad is not None
-
-
-INVALID = {
-    "activations not finite": (
-        dense(Apply(lambda x: x / 0)), "last", "activations that enter are not finite"),
-    "activations NaN": (
-        dense(Apply(lambda x: x * math.nan)), "last", "activations that enter are not finite"),
-    "activations vanish": (dense(Apply(lambda x: x * 0)), "last", "activations that enter vanish"),
-    "outputs not finite": (
-        nn.Sequential(dense(), Apply(lambda x: x + math.inf)), None, "outputs are not finite"),
-    "gradients vanish": (
-        dense(Apply(lambda x: x * 0 + 1)), "first", "gradients that reach it vanish"),
-    "gradients cut": (
-        dense(Apply(torch.ones_like)), "first", "gradients that reach it vanish"),
-    "gradients not finite": (
-        dense(Apply(lambda x: (x - x).abs().sqrt() + 1)), "first",
-        "gradients that reach it are not finite"),
-    "outputs without layers": (
-        nn.Sequential(dense(), Apply(torch.ones_like)), None, "do not depend on any of its layers"),
-    "activations explode": (
-        nn.Sequential(dense(Apply(lambda x: x * 1e25)), Apply(lambda x: x * 1e-25)), "0.last",
-        r"Omega \(activations\) explodes: its largest eigenvalue, exp\(1\d\d\.\d\)"),
-    "gradients underflow": (
-        nn.Sequential(dense(), Apply(lambda x: x * 1e-25)), "0.first",
-        r"Gamma \(gradients\) vanishes: its largest eigenvalue, exp\(-1\d\d\.\d\)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("model", "layer", "reason"), INVALID.values(), ids=INVALID.keys())
-def test_invalid_spectra_come_with_their_reason(
-    model: nn.Module, layer: str | None, reason: str
-) -> None:
-    with pytest.raises(InvalidSpectrumError, match=reason) as caught:
-        fisher_log_eigenvalues(model, VECTORS)
-    assert caught.value.layer == layer
-
-
-def test_vanishing_activations_without_a_bias_are_invalid_too() -> None:
-    model = nn.Sequential(nn.Linear(4, 5, bias=False), Apply(lambda x: x * 0), nn.Linear(5, 3))
-    with pytest.raises(InvalidSpectrumError, match="activations that enter vanish"):
-        fisher_log_eigenvalues(model, VECTORS)
-
-
-def test_double_precision_reaches_further_than_single() -> None:
-    model = dense(Apply(lambda x: x * 1e-25)).double()
-    with torch.no_grad():
-        model.last.weight.mul_(1e25)
-    assert fisher_log_eigenvalues(model, VECTORS.double())["last"].isfinite().all()
-
-
-def test_a_solver_that_does_not_converge_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> Tensor:
-        raise torch.linalg.LinAlgError("failed to converge")
-
-    monkeypatch.setattr(_kfac, "log_eigenvalues", fail)
-    with pytest.raises(InvalidSpectrumError, match="do not converge"):
-        fisher_log_eigenvalues(dense(), VECTORS)
-
-
-def tied() -> nn.Module:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    model[1].weight = model[0].weight
-    return model
-
-
-def twice() -> nn.Module:
-    layer = nn.Linear(4, 4)
-    return nn.Sequential(layer, nn.Tanh(), layer)
-
-
-class Kind(nn.Linear):
-    pass
-
-
-class WithSpare(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.used, self.spare = nn.Linear(4, 3), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.used(x)
-
-
-class OwnForward(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(2 * x)
-
-
-def patched() -> nn.Module:
-    layer = nn.Linear(4, 3)
-    layer.forward = lambda x: x[:, :3]
-    return layer
-
-
-class Ungraphed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(4, 3)
-
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)
-
-
-def built_in_inference() -> nn.Module:
-    with torch.inference_mode():
-        return nn.Linear(4, 3)
-
-
-UNSUPPORTED = {
-    "tied weights": (tied, "'0' and '1' share a parameter"),
-    "used twice": (twice, "'0' ran twice"),
-    "never used": (WithSpare, r"\['spare'\] have weights but never ran"),
-    "no layers": (nn.Tanh, "no Linear and no Conv2d"),
-    "only normalisation": (lambda: nn.LayerNorm(4), "no Linear and no Conv2d"),
-    "PReLU": (lambda: dense(nn.PReLU()), "'between0' is a PReLU with parameters of its own"),
-    "Conv1d": (lambda: nn.Conv1d(1, 1, 1), "'' is a Conv1d"),
-    "attention": (lambda: dense(nn.MultiheadAttention(5, 1)), "MultiheadAttention with parameters"),
-    "parametrized": (
-        lambda: nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)), "ParametrizationList"),
-    "own forward": (lambda: OwnForward(4, 3), "a OwnForward, overrides the forward pass of Linear"),
-    "patched forward": (patched, "a Linear, overrides the forward pass"),
-    "lazy": (lambda: nn.LazyLinear(3), "not initialised yet"),
-    "no graph": (Ungraphed, "'layer' runs under torch.no_grad"),
-    "inference mode": (built_in_inference, "built in torch.inference_mode"),
-    "tuple": (lambda: nn.Sequential(dense(), Apply(lambda x: (x, x))), "must return one tensor"),
-    "map of logits": (
-        lambda: nn.Sequential(dense(), Apply(lambda x: x[..., None])), r"returned \(6, 3, 1\)"),
-    "one class": (lambda: dense(outputs=1), r"2 classes or more, the model returned \(6, 1\)"),
-    "other batch": (lambda: nn.Sequential(dense(), Apply(lambda x: x[:4])), r"returned \(4, 3\)"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("build", "message"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
-def test_unsupported_models_are_refused(build: Callable[[], nn.Module], message: str) -> None:
-    with pytest.raises(UnsupportedModelError, match=message):
-        fisher_log_eigenvalues(build(), VECTORS)
-
-
-def test_kinds_of_modules_can_be_left_out() -> None:
-    model = dense(nn.PReLU())
-    assert list(fisher_log_eigenvalues(model, VECTORS, skip=(nn.PReLU,))) == ["first", "last"]
-    spare = WithSpare()
-    spare.spare = Kind(4, 3)
-    assert list(fisher_log_eigenvalues(spare, VECTORS, skip=(Kind,))) == ["used"]
-
-
-@pytest.mark.parametrize(
-    "norm",
-    [nn.BatchNorm1d(5), nn.LayerNorm(5), nn.GroupNorm(1, 5), nn.RMSNorm(5)],
-    ids=lambda module: type(module).__name__,
-)
-def test_normalisation_layers_are_left_out(norm: nn.Module) -> None:
-    assert list(fisher_log_eigenvalues(dense(norm), VECTORS)) == ["first", "last"]
-
-
-def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(outputs, targets)
-
-
-LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
-REFUSED = {
-    "no tensor": ({"inputs": [[1.0]]}, r"inputs must be a tensor .* got list"),
-    "no samples": ({"inputs": torch.ones(0, 4)}, r"inputs must be .* got \(0, 4\)"),
-    "NaN": ({"inputs": torch.full((2, 4), math.nan)}, "inputs must be finite"),
-    "unknown loss": ({"loss": "hinge"}, "loss must be 'cross_entropy' or a callable.*'hinge'"),
-    "loss without targets": ({"loss": mean_loss}, "needs targets"),
-    "mean loss": (
-        {"loss": mean_loss, "targets": LABELS},
-        r"one loss for each of the 6 .* got \(\)",
-    ),
-    "loss of no tensor": ({"loss": lambda *_: 1.0, "targets": LABELS}, "got float"),
-    "few targets": ({"targets": LABELS[:4]}, r"each of the 6 inputs, got \(4,\)"),
-    "no target tensor": ({"targets": [0] * 6}, "targets must be a tensor .* got list"),
-    "label too large": ({"targets": LABELS + 1}, "6 class numbers from 0 to 2"),
-    "label below zero": ({"targets": LABELS - 1}, "6 class numbers from 0 to 2"),
-    "wrong probabilities": ({"targets": torch.ones(6, 2)}, r"probabilities of shape \(6, 3\), got"),
-    "elsewhere": ({"inputs": torch.ones(2, 4, device="meta")}, "model's device cpu, got meta"),
-    "targets elsewhere": ({"targets": LABELS.to("meta")}, "targets must be on the device .* meta"),
-    "another precision": ({"inputs": VECTORS.double()}, "inputs must have the model's dtype"),
-}
-
-
-@pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED.keys())
-def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        fisher_log_eigenvalues(**{"model": dense(), "inputs": VECTORS, **arguments})
-
-
-def test_a_loss_that_is_not_finite_is_invalid() -> None:
-    with pytest.raises(InvalidSpectrumError, match="the loss is not finite"):
-        fisher_log_eigenvalues(dense(), VECTORS, LABELS, loss=lambda outputs, _: outputs / 0)

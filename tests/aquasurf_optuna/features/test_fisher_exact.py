@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aquasurf_optuna.features import _kfac
+from aquasurf_optuna.features._calls import Call
+from aquasurf_optuna.features._sums import Settings, Sums, gradient_factor, gradient_part
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from tests.aquasurf_optuna.features.networks import batch, seeded
 from tests.oracles.kfac_oracles import (
@@ -240,46 +242,9 @@ def test_factors_agree_with_curvlinops() -> None:
         assert_same_spectrum(spectra[name], expected)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_chunks_and_blocks_do_not_change_a_factor(
-    stride: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    geometry = _kfac.ConvGeometry((3, 3), (stride, 1), (1, 1), (1, 1, 1, 1), "constant", 2)
-    inputs = batch(7, 4, 5, 5, dtype=torch.float64)
-
-    def factor() -> _kfac.Factor:
-        moments = _kfac.patch_moments(inputs, geometry)
-        return _kfac.activation_factor(moments, samples=7, ones=1.0)
-
-    whole = factor()
-    monkeypatch.setattr(_kfac, "_CHUNK_NUMBERS", 2000)
-    monkeypatch.setattr(_kfac, "_BLOCK_ROWS", 4)
-    parts = factor()
-    torch.testing.assert_close(parts.matrix, whole.matrix)
-    assert parts.log_scale == pytest.approx(whole.log_scale)
-    assert torch.equal(whole.matrix, whole.matrix.T)
-    assert whole.matrix.max() == 1.0
-
-
-@pytest.mark.parametrize("dilation", [1, 2])
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 1), (2, 4)])
-def test_strips_and_windows_have_the_same_moments(kernel: tuple[int, int], dilation: int) -> None:
-    geometry = _kfac.ConvGeometry(kernel, (1, 2), (dilation, 1), (0, 0, 0, 0), "constant", 2)
-    inputs = batch(3, 4, 11, 7, dtype=torch.float64)
-    strips, windows = (
-        _kfac.activation_factor(of_chunk(inputs, geometry), samples=3, ones=1.0)
-        for of_chunk in (_kfac._strip_moments, _kfac._window_moments)
-    )
-    # The features are in another order.
-    torch.testing.assert_close(
-        torch.linalg.eigvalsh(strips.matrix), torch.linalg.eigvalsh(windows.matrix)
-    )
-    assert strips.log_scale == pytest.approx(windows.log_scale)
-
-
 def test_eigenvalues_below_rounding_are_set_to_the_floor() -> None:
     matrix = torch.diag(torch.tensor([1.0, 1e-3, -1e-18, 0.0], dtype=torch.float64))
-    values = _kfac.log_eigenvalues(_kfac.Factor(matrix, 2.0), precision=1e-10)
+    values = _kfac.log_eigenvalues(_kfac.Factor(matrix, 2.0, 4), precision=1e-10)
     expected = torch.tensor([4e-10, 4e-10, 1e-3, 1.0], dtype=torch.float64).log() + 2.0
     torch.testing.assert_close(values, expected)
 
@@ -291,11 +256,37 @@ def test_the_precision_follows_the_layer() -> None:
     assert _kfac.relative_precision(torch.float64) == torch.finfo(torch.float64).eps
 
 
+def test_missing_eigenvalues_are_at_the_floor_too() -> None:
+    few_rows = _kfac.Rows(batch(2, 5, dtype=torch.float64), 2)
+    short, full = (_kfac.gradient_factor(sums) for sums in (few_rows, few_rows.summed()))
+    assert len(short.matrix) == 2
+    assert len(full.matrix) == short.size == full.size == 5
+    values = [_kfac.log_eigenvalues(factor, precision=1e-10) for factor in (short, full)]
+    torch.testing.assert_close(*values)
+    assert (values[0][:3] == values[0][0]).all()
+
+
+def factor_of(*parts: Tensor) -> _kfac.Factor:
+    sums, settings = Sums(), Settings("expand", 5, None, 0)
+    for part in parts:
+        sums.add(gradient_part(Call(None, None), part, settings, "layer"))
+    sums.end_pass(mean=False)
+    return gradient_factor(sums, "layer")
+
+
 @pytest.mark.parametrize("magnitude", [1e-300, 1e-30, 1.0, 3.0, 1e30, 1e300])
 def test_factors_do_not_overflow_at_any_scale(magnitude: float) -> None:
     data = batch(5, 3, dtype=torch.float64)
-    scaled, unit = _kfac.in_units(data * magnitude, magnitude)
-    factor = _kfac.rescaled(_kfac.gradient_factor(_kfac.position_moments(scaled)), unit)
-    reference = _kfac.gradient_factor(_kfac.position_moments(data))
-    torch.testing.assert_close(factor.matrix, reference.matrix)
+    factor, reference = factor_of(data * magnitude, data * magnitude / 3), factor_of(data, data / 3)
+    torch.testing.assert_close(factor.matrix.tril(), reference.matrix.tril())
     assert factor.log_scale - 2 * np.log(magnitude) == pytest.approx(reference.log_scale)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_uses_of_different_scales_add_up(order: int) -> None:
+    data = batch(5, 3, dtype=torch.float64)
+    factor = factor_of(*(data * 1e-200, data)[::order])
+    expected = factor_of(data)
+    torch.testing.assert_close(factor.matrix.tril(), expected.matrix.tril())
+    # Twice the uses.
+    assert factor.log_scale == pytest.approx(expected.log_scale - np.log(2))

@@ -1,4 +1,4 @@
-"""The callback on every kind of network, and what it leaves out of one."""
+"""The callback on every kind of network, and what it lists as not covered."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,6 @@ import torch
 from timm.layers import LayerScale
 from torch import Tensor, nn
 
-from aquasurf_optuna.exceptions import UnsupportedModelError
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.callbacks._network import alone_and_eager
@@ -84,7 +83,7 @@ def test_every_network_has_its_eigenvalues(
         assert len(values) == sum(p.numel() for p in layers[name].parameters())
 
 
-def test_what_is_no_layers_weight_is_left_out_and_told(
+def test_what_is_not_covered_is_listed_and_told(
     make_trainer: MakeTrainer, caplog: pytest.LogCaptureFixture
 ) -> None:
     callback = FisherEigenvalues()
@@ -93,14 +92,20 @@ def test_what_is_no_layers_weight_is_left_out_and_told(
     with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
         fit(classifier_of(network), callback, make_trainer, images(8, 3, side))
 
-    biases = {
-        name: "RelPosBias"
+    tables = {
+        f"{name}.relative_position_bias_table"
         for name, module in network.named_modules()
         if type(module).__name__ == "RelPosBias"
     }
-    assert len(biases) == 3
-    assert callback.left_out == biases
-    assert "FisherEigenvalues: leaves out the own parameters of 3 RelPosBias" in caplog.messages
+    assert len(tables) == 3
+    reason = "RelPosBias: no linear map or convolution uses this parameter"
+    norms = {k: v for k, v in callback.not_covered.items() if k not in tables}
+    assert {callback.not_covered[name] for name in tables} == {reason}
+    assert {text.split(":")[1] for text in norms.values()} == {
+        " normalisation does not count (Appendix C)"
+    }
+    told = next(m for m in caplog.messages if m.startswith("FisherEigenvalues: does not cover"))
+    assert f"3 parameters ({reason})" in told
 
 
 class Tokens(nn.Module):
@@ -119,20 +124,15 @@ class Tokens(nn.Module):
         return logits
 
 
-def test_position_embeddings_and_scales_are_left_out(make_trainer: MakeTrainer) -> None:
+def test_position_embeddings_and_scales_are_listed(make_trainer: MakeTrainer) -> None:
     callback = FisherEigenvalues()
     fit(classifier_of(Tokens()), callback, make_trainer, images(8))
-    assert callback.left_out == {"": "Tokens", "scale": "LayerScale"}
+    assert callback.not_covered == {
+        "position": "Tokens: no linear map or convolution uses this parameter",
+        "scale.gamma": "LayerScale: no linear map or convolution uses this parameter",
+    }
     assert callback.eigenvalues is not None
     assert list(callback.eigenvalues) == ["embed", "head"]
-
-
-def test_what_to_leave_out_can_be_said(make_trainer: MakeTrainer) -> None:
-    with pytest.raises(UnsupportedModelError, match=r"'scale' is a LayerScale .* own; covered"):
-        fit(classifier_of(Tokens()), FisherEigenvalues(skip=(Tokens,)), make_trainer, images(8))
-    callback = FisherEigenvalues(skip=(nn.Conv1d, LayerScale, Tokens))
-    fit(classifier_of(Tokens()), callback, make_trainer, images(8))
-    assert callback.left_out == {"": "Tokens", "scale": "LayerScale"}
 
 
 class WithConv1d(nn.Sequential):
@@ -140,11 +140,20 @@ class WithConv1d(nn.Sequential):
         super().__init__(nn.Flatten(2), nn.Conv1d(1, 2, 3), nn.Flatten(), nn.Linear(124, CLASSES))
 
 
-def test_a_layers_weights_are_not_left_out_by_default(make_trainer: MakeTrainer) -> None:
+def test_what_to_leave_out_can_be_said(make_trainer: MakeTrainer) -> None:
     callback = FisherEigenvalues()
-    with pytest.raises(UnsupportedModelError, match="layer '1' is a Conv1d with parameters"):
-        fit(classifier_of(WithConv1d()), callback, make_trainer, images(8))
-    assert callback.left_out == {}
+    fit(classifier_of(WithConv1d()), callback, make_trainer, images(8))
+    assert callback.eigenvalues is not None
+    assert list(callback.eigenvalues) == ["1", "3"]
+    assert callback.not_covered == {}
+    without = FisherEigenvalues(skip=(nn.Conv1d,))
+    fit(classifier_of(WithConv1d()), without, make_trainer, images(8))
+    assert without.eigenvalues is not None
+    assert list(without.eigenvalues) == ["3"]
+    assert without.not_covered == {
+        "1.weight": "Conv1d: `skip` leaves it out",
+        "1.bias": "Conv1d: `skip` leaves it out",
+    }
 
 
 class OwnModule(L.LightningModule):
