@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
