@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -142,3 +144,82 @@ def assert_same_spectrum(
     assert log_eigenvalues.shape == eigenvalues.shape
     actual, expected = log_eigenvalues.exp().numpy(), np.sort(eigenvalues)
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=floor * expected[-1])
+
+
+class Use(NamedTuple):
+    """One use of a weight in a network.
+
+    `apply(weight)` gives its outputs once more, with their channels on the axis `channels`;
+    `gradient` is that of the summed loss by them.
+    """
+
+    apply: Callable[[Tensor], Tensor]
+    gradient: Tensor
+    channels: int = -1
+    groups: int = 1
+
+
+def shared_factors(
+    uses: list[Use], weight: Tensor, *, samples: int, bias: bool, transposed: bool = False
+) -> tuple[Array, Array]:
+    """Omega (Eq. 17) and Gamma (Eq. 18) of a weight of any kind, one location at a time."""
+    omega, gamma, locations = 0.0, 0.0, 0
+    for use in uses:
+        for row in seen_rows(use, weight, transposed=transposed):
+            extended = np.concatenate([[1.0], row]) if bias else row
+            omega = omega + np.outer(extended, extended)
+        for column in use.gradient.movedim(use.channels, -1).flatten(0, -2).double().numpy():
+            gamma, locations = gamma + np.outer(column, column), locations + 1
+    return np.asarray(omega / samples), np.asarray(gamma / locations)
+
+
+def seen_rows(use: Use, weight: Tensor, *, transposed: bool) -> Iterator[Array]:
+    """What each location and group sees: the derivative of one output by its own weights."""
+    weight = weight.detach().double().requires_grad_()
+    outputs = use.apply(weight).movedim(use.channels, -1)
+    width = outputs.shape[-1] // use.groups
+    for location in outputs.flatten(0, -2):
+        for group in range(use.groups):
+            (slope,) = torch.autograd.grad(location[group * width], weight, retain_graph=True)
+            own = slope.chunk(use.groups)[group][:, 0] if transposed else slope[group * width]
+            assert own.count_nonzero() == slope.count_nonzero(), "an output has weights of others"
+            yield own.flatten().numpy()
+
+
+class ByHand:
+    """A network written out by hand, for the Kronecker factors of its linear maps."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, tuple[Tensor, bool]] = {}
+        self.uses: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """A linear map, as one matrix product."""
+        outputs = x @ weight.detach().T
+        # Something to differentiate by, whatever x is.
+        outputs = outputs + torch.zeros_like(outputs, requires_grad=True)
+        outputs = outputs if bias is None else outputs + bias.detach()
+        self.layers[name] = (weight, bias is not None)
+        self.uses.setdefault(name, []).append((x.detach(), outputs))
+        return outputs
+
+    def eigenvalues(self, loss: Tensor, samples: int) -> dict[str, Array]:
+        """The eigenvalues of each layer, in the order of first use."""
+        found = {}
+        for name, uses in self.uses.items():
+            weight, bias = self.layers[name]
+            listed = [
+                Use(functools.partial(_product, x), _gradient(loss, outputs)) for x, outputs in uses
+            ]
+            factors = shared_factors(listed, weight, samples=samples, bias=bias)
+            found[name] = kronecker_eigenvalues(*factors)
+        return found
+
+
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return x @ weight.T
+
+
+def _gradient(loss: Tensor, outputs: Tensor) -> Tensor:
+    (gradient,) = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(outputs) if gradient is None else gradient
