@@ -179,7 +179,7 @@ def run_and_kill(
     job = Job(featurizer.task, tuple(texts), lease=30.0, tag=secrets.token_hex(4))
     # What starts the processes has loaded torch, but never used it: a replacement is there at once.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.precompute_kill"])
+    context.set_forkserver_preload(["lightning_modules.digits_recipe"])
 
     def start() -> BaseProcess:
         process = context.Process(target=work, args=(url, featurizer, job, folder))
