@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aquasurf_optuna.features._patches import Geometry
+
 Array = NDArray[np.float64]
 
 
@@ -223,3 +225,28 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 def _gradient(loss: Tensor, outputs: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(loss, outputs, retain_graph=True, allow_unused=True)
     return torch.zeros_like(outputs) if gradient is None else gradient
+
+
+def patch_rows(inputs: Array, geometry: Geometry) -> Array:
+    """The patches of inputs (M, J, ...), one number at a time: (M groups locations, K C)."""
+    channels = inputs.shape[1] // geometry.groups
+    rows = []
+    for image in inputs:
+        for group, *location in np.ndindex(geometry.groups, *geometry.output):
+            own = image[group * channels : (group + 1) * channels]
+            taps = np.ndindex(*geometry.kernel)
+            rows.append(np.concatenate([entry(own, location, tap, geometry) for tap in taps]))
+    return np.array(rows)
+
+
+def entry(image: Array, location: list[int], tap: tuple[int, ...], geometry: Geometry) -> Array:
+    """The channels (C,) of an image (C, ...) that a kernel's tap sees from an output location."""
+    place = []
+    for axis, size in enumerate(image.shape[1:]):
+        start = geometry.stride[axis] * location[axis] - geometry.padding[axis]
+        spread_place = start + geometry.dilation[axis] * tap[axis]
+        index, between = divmod(spread_place, geometry.spread[axis])
+        if between or not 0 <= index < size:
+            return np.zeros(len(image))
+        place.append(index)
+    return image[(slice(None), *place)]
