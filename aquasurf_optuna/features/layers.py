@@ -164,7 +164,7 @@ class Weights:
             return f"{kind}: it never ran in the forward pass"
         if id(module._parameters.get("weight")) in self._reasons:
             return f"{kind}: its weight is not covered"
-        return f"{kind}: no linear map or convolution uses this parameter"
+        return f"{kind}: no linear map or convolution uses it as it is"
 
 
 def no_layers(model: nn.Module, not_covered: Mapping[str, str]) -> UnsupportedModelError:

@@ -152,7 +152,7 @@ def test_the_options_of_multihead_attention_are_covered(
 ) -> None:
     model = seeded(lambda: Attending(**options)).double()
     spectra = assert_as_by_hand(model, attending_by_hand, inputs)
-    reason = "MultiheadAttention: no linear map or convolution uses this parameter"
+    reason = "MultiheadAttention: no linear map or convolution uses it as it is"
     assert spectra.not_covered == dict.fromkeys(listed, reason)
 
 

@@ -101,8 +101,8 @@ def test_two_views_of_one_weight_do_not_mix(first: int) -> None:
         (nn.LSTM(3, 3), "LSTM: its use of weights"),
         (nn.GRUCell(3, 3), "GRUCell: its use of weights"),
         (nn.Bilinear(2, 2, 3), "Bilinear: its use of weights"),
-        (nn.PReLU(), "PReLU: no linear map or convolution uses this parameter"),
-        (Gain(), "Gain: no linear map or convolution uses this parameter"),
+        (nn.PReLU(), "PReLU: no linear map or convolution uses it as it is"),
+        (Gain(), "Gain: no linear map or convolution uses it as it is"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -139,7 +139,7 @@ def test_a_weight_shared_with_an_embedding_is_listed_with_it() -> None:
 def test_a_module_that_ran_is_not_said_not_to_have_run() -> None:
     weights = Weights(nn.Sequential(nn.Linear(2, 3)))
     weights.note_run("0")
-    reason = "Linear: no linear map or convolution uses this parameter"
+    reason = "Linear: no linear map or convolution uses it as it is"
     assert weights.not_covered() == {"0.weight": reason, "0.bias": reason}
 
 

@@ -98,7 +98,7 @@ def test_what_is_not_covered_is_listed_and_told(
         if type(module).__name__ == "RelPosBias"
     }
     assert len(tables) == 3
-    reason = "RelPosBias: no linear map or convolution uses this parameter"
+    reason = "RelPosBias: no linear map or convolution uses it as it is"
     norms = {k: v for k, v in callback.not_covered.items() if k not in tables}
     assert {callback.not_covered[name] for name in tables} == {reason}
     assert {text.split(":")[1] for text in norms.values()} == {
@@ -128,8 +128,8 @@ def test_position_embeddings_and_scales_are_listed(make_trainer: MakeTrainer) ->
     callback = FisherEigenvalues()
     fit(classifier_of(Tokens()), callback, make_trainer, images(8))
     assert callback.not_covered == {
-        "position": "Tokens: no linear map or convolution uses this parameter",
-        "scale.gamma": "LayerScale: no linear map or convolution uses this parameter",
+        "position": "Tokens: no linear map or convolution uses it as it is",
+        "scale.gamma": "LayerScale: no linear map or convolution uses it as it is",
     }
     assert callback.eigenvalues is not None
     assert list(callback.eigenvalues) == ["embed", "head"]
