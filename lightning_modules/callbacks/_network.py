@@ -25,7 +25,8 @@ def network_of(module: L.LightningModule) -> nn.Module:
 def counted(not_covered: Mapping[str, str]) -> str:
     """Say how many parameters are not covered for which reason."""
     return ", ".join(
-        f"{count} parameters ({reason})" for reason, count in Counter(not_covered.values()).items()
+        f"{count} parameter{'s' if count > 1 else ''} ({reason})"
+        for reason, count in Counter(not_covered.values()).items()
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aquasurf_optuna.exceptions import InvalidSpectrumError
-from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
+from aquasurf_optuna.features.fisher import FisherSpectrum, fisher_log_eigenvalues
 from lightning_modules.models.all_cnn_c import AllCnnC
 from tests.aquasurf_optuna.features.networks import (
     Apply,
@@ -258,12 +259,51 @@ def test_the_comparison_of_states_can_fail(change: Callable[[nn.Module], object]
         assert_same_state(state_of(model), before)
 
 
-def test_an_invalid_network_comes_back_as_it_was() -> None:
+class TroubleError(Exception):
+    """Not of the library's family, nor of Python's."""
+
+
+def raise_trouble(*_: object) -> Tensor:
+    raise TroubleError("in the middle")
+
+
+def steep(x: Tensor) -> Tensor:
+    """Passes x on, but its derivative is not finite."""
+    return x + (x - x).abs().sqrt()
+
+
+def with_hook_in_backward(output: Tensor) -> Tensor:
+    output.register_hook(raise_trouble)
+    return output
+
+
+TROUBLES: dict[str, tuple[Callable[[Tensor], Tensor], dict[str, object], type[Exception], str]] = {
+    "activations": (lambda x: x / 0, {}, InvalidSpectrumError, "activations .* are not finite"),
+    "loss": (
+        lambda x: x, {"loss": raise_trouble, "targets": torch.arange(6) % 3}, TroubleError,
+        "in the middle"),
+    "gradients": (
+        steep, {}, InvalidSpectrumError, "layer 'conv': the gradients that reach it are not fin"),
+    "backward": (with_hook_in_backward, {}, TroubleError, "in the middle"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"), TROUBLES.values(), ids=TROUBLES
+)
+def test_the_model_comes_back_as_it_was_after_any_trouble(
+    change: Callable[[Tensor], Tensor],
+    arguments: dict[str, object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    """And the exception is of the type that was raised."""
     model = prepared(fail=False)
-    model.head.register_forward_pre_hook(lambda _, args: (args[0] / 0,))
+    model.norm.register_forward_hook(lambda _, __, output: change(output))
     before = state_of(model)
-    with pytest.raises(InvalidSpectrumError, match="not finite"):
-        fisher_log_eigenvalues(model, IMAGES)
+    with pytest.raises(error, match=message) as caught:
+        fisher_log_eigenvalues(model, IMAGES, **arguments)
+    assert type(caught.value) is error
     assert_same_state(state_of(model), before)
 
 
@@ -308,3 +348,19 @@ def test_a_pending_backward_of_the_callers_stays_valid() -> None:
     fisher_log_eigenvalues(model, IMAGES)
     loss.backward()
     assert model.norm.weight.grad is not None
+
+
+def test_a_spectrum_can_be_copied_and_sent_with_what_it_does_not_cover() -> None:
+    spectra = fisher_log_eigenvalues(dense(nn.BatchNorm1d(5)), batch(6, 4))
+    assert spectra.not_covered.keys() == {"between0.weight", "between0.bias"}
+    for other in (copy.deepcopy(spectra), pickle.loads(pickle.dumps(spectra))):
+        assert type(other) is FisherSpectrum
+        assert_equal_spectra(other, spectra)
+        assert other.not_covered == spectra.not_covered
+
+
+def test_spectra_do_not_share_what_they_do_not_cover() -> None:
+    first, second = FisherSpectrum(), FisherSpectrum()
+    first.not_covered["weight"] = "why"
+    assert second.not_covered == {}
+    assert first == second == {}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from lightning_modules.callbacks import FisherEigenvalues
-from lightning_modules.callbacks._network import alone_and_eager
+from lightning_modules.callbacks._network import alone_and_eager, counted
 from lightning_modules.models import (
     AllCnnC,
     CoAtNet,
@@ -154,6 +154,11 @@ def test_what_to_leave_out_can_be_said(make_trainer: MakeTrainer) -> None:
         "1.weight": "Conv1d: `skip` leaves it out",
         "1.bias": "Conv1d: `skip` leaves it out",
     }
+
+
+def test_parameters_are_counted_by_their_reason() -> None:
+    reasons = {"a": "PReLU: why", "b": "LayerNorm: why", "c": "PReLU: why"}
+    assert counted(reasons) == "2 parameters (PReLU: why), 1 parameter (LayerNorm: why)"
 
 
 class OwnModule(L.LightningModule):
