@@ -13,18 +13,25 @@ from aquasurf_optuna.exceptions import (
     FeatureStoreError,
     InitializationError,
     InvalidSpectrumError,
+    PrecomputeError,
     SamplerError,
     SpaceError,
     SurrogateError,
     UnsupportedModelError,
 )
 from aquasurf_optuna.expression import BASELINES, Expression
-from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
-from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
+from aquasurf_optuna.features.featurizer import (
+    FisherFeature,
+    FisherFeaturizer,
+    PrecomputeOptions,
+    PrecomputeSummary,
+)
+from aquasurf_optuna.features.fisher import FisherSpectrum, fisher_log_eigenvalues
+from aquasurf_optuna.features.losses import Likelihood
 from aquasurf_optuna.features.outputs import output_features, standard_inputs
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
-from aquasurf_optuna.store import FeatureStore
+from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
 __all__ = [
@@ -38,10 +45,16 @@ __all__ = [
     "ExpressionError",
     "FeatureStore",
     "FeatureStoreError",
+    "FeatureStoreWarning",
     "FisherFeature",
     "FisherFeaturizer",
+    "FisherSpectrum",
     "InitializationError",
     "InvalidSpectrumError",
+    "Likelihood",
+    "PrecomputeError",
+    "PrecomputeOptions",
+    "PrecomputeSummary",
     "SamplerError",
     "SearchSpace",
     "SpaceError",

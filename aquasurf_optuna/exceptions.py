@@ -74,6 +74,10 @@ class FeatureStoreError(AquaSurfError):
     """The feature store cannot be opened, or holds something that it did not write."""
 
 
+class PrecomputeError(AquaSurfError):
+    """Features cannot be computed ahead: no worker process stays alive, or none can start."""
+
+
 class SurrogateError(AquaSurfError, ValueError):
     """The surrogate was given features or observations that do not fit together."""
 

@@ -22,7 +22,6 @@ AQUASURF = (
     "features._batch",
     "features.layers",
     "features._capture",
-    "features._loss",
     "features._likelihoods",
     "features.losses",
     "features.spectra",

@@ -27,7 +27,8 @@ import cloudpickle
 import psutil
 import torch
 
-from aquasurf_optuna.features._feature import PrecomputeError, StoppedError
+from aquasurf_optuna.exceptions import PrecomputeError
+from aquasurf_optuna.features._feature import StoppedError
 
 _CODE = "from aquasurf_optuna.features._child import serve; serve()"
 _LENGTH_BYTES = 8

@@ -9,12 +9,6 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_optuna.exceptions import AquaSurfError
-
-
-class PrecomputeError(AquaSurfError):
-    """Features cannot be computed ahead: no worker process stays alive, or none can start."""
-
 
 class StoppedError(Exception):
     """Work was given up on request."""

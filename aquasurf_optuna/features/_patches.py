@@ -12,9 +12,9 @@ with the stride ``s`` and a tap's place ``d`` in the padded input. Two ways lead
 
 *Lags*, for stride 1: a block sums products of the input with itself at a fixed *lag*
 ``d_j - d_i``. Taps of equal lag share that sum, but for a few rows and columns at the border, which
-are taken off again (inclusion and exclusion over the axes). A 3x3 kernel has 45 blocks and 13 lags,
-and no patch is ever formed. The sums at all lags come from shifts of a zero-padded canvas or, for
-many channels, from Fourier transforms.
+are taken off again (inclusion and exclusion over the axes). A 3x3 kernel has 45 blocks and 13 lags.
+The sums at all lags together come from Fourier transforms of the zero-padded input, at a fifth of
+the products or less, and no patch is ever formed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from torch import Tensor
 
 from aquasurf_optuna.features._kfac import Moments, Rows, gram, split_by_size
 
-# Below this number of channels a product at one lag is too thin to be worth its call.
-_FEWEST_CHANNELS_FOR_LAGS = 12
-# And from here on, all lags together are cheaper by Fourier transforms than by shifts.
-_FEWEST_CHANNELS_FOR_FOURIER = 48
+# Below this number of channels, a product of channels is too thin to be worth its call.
+_FEWEST_CHANNELS_FOR_LAGS = 8
+# Lags are worth it where they take at most this share of the products that windows take; small
+# images are mostly border.
+_LARGEST_SHARE_OF_LAGS = 0.77
 # So many times the usual chunk of samples is transformed together: the products over the samples of
 # one frequency would be too thin.
 _FOURIER_CHUNKS = 6
@@ -103,7 +104,7 @@ def patch_moments(inputs: Tensor, geometry: Geometry) -> Moments | Rows:
     uses = image.data.shape[1] * math.prod(geometry.output)
     if uses < len(taps) * image.data.shape[0]:
         return Rows(_patches(image, taps, geometry).T, uses)
-    by_lags = _worth_lags(image.data.shape[0], taps, geometry)
+    by_lags = _worth_lags(image, taps, geometry)
     second = (_by_lags if by_lags else _by_windows)(image, taps, geometry)
     summed = image._replace(data=image.data.sum(1, keepdim=True, dtype=torch.float64))
     return Moments(second, _tap_sums(summed, taps, geometry)[0], uses)
@@ -141,12 +142,19 @@ def sampled_patches(inputs: Tensor, geometry: Geometry, number: int, seed: int) 
     return torch.cat(rows, 1)
 
 
-def _worth_lags(channels: int, taps: list[Sizes], geometry: Geometry) -> bool:
-    return (
-        channels >= _FEWEST_CHANNELS_FOR_LAGS
-        and len(taps) > 1
-        and all(stride == 1 for stride in geometry.stride)
-    )
+def _worth_lags(image: _Image, taps: list[Sizes], geometry: Geometry) -> bool:
+    channels = image.data.shape[0]
+    if channels < _FEWEST_CHANNELS_FOR_LAGS or len(taps) == 1 or max(geometry.stride) > 1:
+        return False
+    blocks = len(taps) * (len(taps) + 1) // 2
+    lags = _lags(taps)
+    windows = blocks * math.prod(geometry.output)
+    canvases = len(lags) * math.prod(_canvas(image, lags).sizes)
+    return canvases <= _LARGEST_SHARE_OF_LAGS * windows
+
+
+def _lags(taps: list[Sizes]) -> list[Sizes]:
+    return list(dict.fromkeys(_lag(a, b) for a, b in _pairs(taps)))
 
 
 def _image(inputs: Tensor, geometry: Geometry) -> _Image:
@@ -222,9 +230,8 @@ def _patches(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:
 
 def _by_lags(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:
     channels = image.data.shape[0]
-    lags = list(dict.fromkeys(_lag(a, b) for a, b in _pairs(taps)))
-    sums = _by_fourier if channels >= _FEWEST_CHANNELS_FOR_FOURIER else _by_shifts
-    whole = dict(zip(lags, sums(image, lags), strict=True))
+    lags = _lags(taps)
+    whole = dict(zip(lags, _by_fourier(image, lags), strict=True))
     borders: dict[tuple[Sizes, Edge], Tensor] = {}
     shape = (len(taps), channels, len(taps), channels)
     second = image.data.new_zeros(shape, dtype=torch.float64)
@@ -251,7 +258,7 @@ def _lag(a: Sizes, b: Sizes) -> Sizes:
 class _Canvas(NamedTuple):
     """Room for an image, and beyond it as many zeros as the longest lag.
 
-    So a shift of the flattened canvas, or a cyclic one, never meets data of another row or sample.
+    So a cyclic shift meets no data that a shift would not.
     """
 
     image: _Image
@@ -276,26 +283,12 @@ def _canvas(image: _Image, lags: list[Sizes]) -> _Canvas:
     return _Canvas(image, tuple(next_fast_len(size, real=True) for size in needed))
 
 
-def _by_shifts(image: _Image, lags: list[Sizes]) -> Tensor:
-    """Sum the products of an image with itself at each lag, ``(lags, C, C)``."""
-    canvas = _canvas(image, lags)
-    steps = [math.prod(canvas.sizes[axis + 1 :]) for axis in range(len(canvas.sizes))]
-    channels = image.data.shape[0]
-    totals = image.data.new_zeros(len(lags), channels, channels, dtype=torch.float64)
-    for start, stop in canvas.chunks():
-        flat = canvas.filled(start, stop).flatten(1)
-        for total, lag in zip(totals, lags, strict=True):
-            # Not negative, since pairs of taps are in order.
-            shift = sum(map(operator.mul, lag, steps))
-            total.addmm_(flat[:, : flat.shape[1] - shift], flat[:, shift:].T)
-    return totals
-
-
 def _by_fourier(image: _Image, lags: list[Sizes]) -> Tensor:
-    """Do what :func:`_by_shifts` does, by the correlation theorem.
+    """Sum the products of an image with itself at each lag, ``(lags, C, C)``.
 
-    The sum at a lag is a Fourier coefficient of ``conj(A(f)) A(f)^T``, with ``A`` the transform of
-    the image: one product of channels a frequency, for all lags together.
+    By the correlation theorem: the sum at a lag is a Fourier coefficient of ``conj(A(f)) A(f)^T``,
+    with ``A`` the transform of the image: one product of channels a frequency, for all lags
+    together.
     """
     canvas = _canvas(image, lags)
     channels = image.data.shape[0]

@@ -21,14 +21,9 @@ import joblib
 import torch
 from tqdm import tqdm
 
-from aquasurf_optuna.exceptions import FeatureStoreError
+from aquasurf_optuna.exceptions import FeatureStoreError, PrecomputeError
 from aquasurf_optuna.expression import BASELINES, Expression
-from aquasurf_optuna.features._feature import (
-    Featurizer,
-    PrecomputeError,
-    SharedStore,
-    StoppedError,
-)
+from aquasurf_optuna.features._feature import Featurizer, SharedStore, StoppedError
 from aquasurf_optuna.features._isolated import Limits, Measurer
 from aquasurf_optuna.features._owner import is_of, new_owner
 from aquasurf_optuna.features._worker import Job, free_claims, work_off

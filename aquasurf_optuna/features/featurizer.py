@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import joblib
 import numpy as np
@@ -22,22 +22,22 @@ from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features._batch import check_batch
-from aquasurf_optuna.features._capture import private_randomness
+from aquasurf_optuna.features._batch import Inputs, tensors_of
+from aquasurf_optuna.features._capture import BatchParts, private_randomness
 from aquasurf_optuna.features._feature import (
     FeatureStoreLike,
     FisherFeature,
-    PrecomputeError,
     SharedStore,
 )
-from aquasurf_optuna.features._loss import Loss, check_loss
 from aquasurf_optuna.features._precompute import (
     PrecomputeOptions,
     PrecomputeSummary,
     precompute,
 )
-from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
+from aquasurf_optuna.features._sums import Sharing
+from aquasurf_optuna.features.fisher import check_arguments, measure
 from aquasurf_optuna.features.layers import LayerTypes
+from aquasurf_optuna.features.losses import Fisher, Loss
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
 
 Representation = Literal["quantiles", "histogram"]
@@ -56,7 +56,6 @@ __all__ = [
     "FeatureStoreLike",
     "FisherFeature",
     "FisherFeaturizer",
-    "PrecomputeError",
     "PrecomputeOptions",
     "PrecomputeSummary",
     "Representation",
@@ -72,9 +71,12 @@ class FisherFeaturizer:
     Args:
         build_model: Takes an activation factory and returns the network at initialisation. It is
             moved to the device of `inputs`.
-        inputs: A mini-batch ``(M, ...)``.
-        targets: As in :func:`fisher_log_eigenvalues`.
-        loss: As in :func:`fisher_log_eigenvalues`; a callable needs a `task` as well.
+        inputs: A mini-batch ``(M, ...)``, or several tensors, as in :func:`fisher_log_eigenvalues`.
+        targets: As there.
+        loss: As there; one of your own needs a `task` as well.
+        fisher: As there.
+        sharing: As there.
+        max_patches: As there.
         representation: ``"quantiles"`` or ``"histogram"``, see
             :mod:`aquasurf_optuna.features.spectra`.
         seed: Seeds the building of the network and the labels.
@@ -83,6 +85,10 @@ class FisherFeaturizer:
             network with ReLU.
         skip: As in :func:`fisher_log_eigenvalues`.
 
+    Attributes:
+        not_covered: Name of each parameter that no layer stands for -> reason, once a function has
+            been measured in this process.
+
     Raises:
         ValueError: If an argument is outside what is allowed.
     """
@@ -90,10 +96,13 @@ class FisherFeaturizer:
     def __init__(
         self,
         build_model: Callable[[ActivationFactory], nn.Module],
-        inputs: Tensor,
+        inputs: Inputs,
         targets: Tensor | None = None,
         *,
         loss: Loss = "cross_entropy",
+        fisher: Fisher | None = None,
+        sharing: Sharing = "expand",
+        max_patches: int | None = None,
         representation: Representation = "quantiles",
         seed: int = 0,
         task: str | None = None,
@@ -103,9 +112,8 @@ class FisherFeaturizer:
             raise ValueError(
                 f"representation must be one of {sorted(_REPRESENTATIONS)}, got {representation!r}"
             )
-        check_batch(inputs)
-        check_loss(loss, targets, inputs)
-        if task is None and callable(loss):
+        check_arguments(inputs, targets, loss, fisher, sharing, max_patches)
+        if task is None and not isinstance(loss, str):
             raise ValueError(
                 "a loss of your own cannot be told from another one by a store: name the task, "
                 "for example task='my-loss'"
@@ -116,10 +124,19 @@ class FisherFeaturizer:
         self.inputs = inputs
         self.targets = targets
         self.loss = loss
+        self.fisher = fisher
+        self.sharing = sharing
+        self.max_patches = max_patches
         self.representation = representation
         self.seed = seed
         self.skip = skip
+        self.not_covered: dict[str, str] = {}
         self._given_task = task
+        # What the batch itself adds to the first layer does not depend on the function.
+        self._batch_parts: BatchParts = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_batch_parts": {}}
 
     @functools.cached_property
     def task(self) -> str:
@@ -144,17 +161,22 @@ class FisherFeaturizer:
         """
         factory = Activation.factory(expression)
         try:
-            eigenvalues = fisher_log_eigenvalues(
+            spectrum = measure(
                 self._build(factory),
                 self.inputs,
                 self.targets,
                 loss=self.loss,
+                fisher=self.fisher,
+                sharing=self.sharing,
+                max_patches=self.max_patches,
                 seed=self.seed,
                 skip=self.skip,
+                batch_parts=self._batch_parts,
             )
         except (InitializationError, InvalidSpectrumError) as error:
             return FisherFeature(None, str(error))
-        vector = _REPRESENTATIONS[self.representation](eigenvalues)
+        self.not_covered = spectrum.not_covered
+        vector = _REPRESENTATIONS[self.representation](spectrum)
         return FisherFeature(vector.astype(np.float32), None)
 
     def many(
@@ -265,17 +287,21 @@ class FisherFeaturizer:
             yield from pairs
 
     def _build(self, factory: ActivationFactory) -> nn.Module:
-        with private_randomness(self.seed, {self.inputs.device}):
-            return self.build_model(factory).to(self.inputs.device)
+        device = tensors_of(self.inputs)[0].device
+        with private_randomness(self.seed, {device}):
+            return self.build_model(factory).to(device)
 
     def _task_parts(self) -> Iterator[bytes]:
-        for tensor in (self.inputs, self.targets):
+        if isinstance(self.inputs, Mapping):
+            yield f"{list(self.inputs)}".encode()
+        for tensor in (*tensors_of(self.inputs), self.targets):
             if tensor is not None:
                 yield f"{tensor.dtype} {tuple(tensor.shape)}".encode()
                 yield tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         model = self._build(Activation.factory("relu(x)"))
-        skipped = [kind.__name__ for kind in self.skip]
-        yield f"{self.loss} {self.representation} {self.seed} {skipped} {model}".encode()
+        skipped = [f"{kind.__module__}.{kind.__qualname__}" for kind in self.skip]
+        yield f"{self.loss} {self.fisher} {self.sharing} {self.max_patches}".encode()
+        yield f"{self.representation} {self.seed} {skipped} {model}".encode()
         for name, parameter in model.named_parameters():
             # Three digits tell initialisations apart, and hide rounding that differs by machine.
             yield f"{name} {parameter.detach().norm().item():.3g}".encode()

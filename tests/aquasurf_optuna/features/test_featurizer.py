@@ -15,7 +15,7 @@ from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
-from tests.aquasurf_optuna.features.networks import batch, seeded_cnn, small_cnn
+from tests.aquasurf_optuna.features.networks import batch, seeded, seeded_cnn, small_cnn
 
 IMAGES = batch(8, 2, 6, 6)
 LABELS = torch.arange(8) % 3
@@ -181,11 +181,48 @@ def test_the_task_tells_apart_whatever_decides_the_feature() -> None:
         FisherFeaturizer(small_cnn, IMAGES, seed=1),
         FisherFeaturizer(small_cnn, IMAGES, representation="histogram"),
         FisherFeaturizer(small_cnn, IMAGES, skip=(nn.PReLU,)),
+        FisherFeaturizer(small_cnn, IMAGES, fisher="exact"),
+        FisherFeaturizer(small_cnn, IMAGES, loss="binary_cross_entropy"),
+        FisherFeaturizer(small_cnn, IMAGES, sharing="reduce"),
+        FisherFeaturizer(small_cnn, IMAGES, max_patches=10),
+        FisherFeaturizer(small_cnn, {"input": IMAGES}),
+        FisherFeaturizer(small_cnn, {"images": IMAGES}),
         FisherFeaturizer(scaled_cnn, IMAGES),
         FisherFeaturizer(strided_cnn, IMAGES),
     ]
     assert len({featurizer.task for featurizer in tasks}) == len(tasks)
     assert FisherFeaturizer(small_cnn, IMAGES.clone()).task == tasks[0].task
+
+
+def test_settings_reach_the_measurement() -> None:
+    settings = {"loss": "mse", "fisher": "exact", "sharing": "reduce", "seed": 2}
+    featurizer = FisherFeaturizer(small_cnn, {"input": IMAGES}, **settings)
+    model = seeded(lambda: small_cnn(nn.Tanh), seed=2)
+    expected = quantile_vector(fisher_log_eigenvalues(model, IMAGES, **settings))
+    np.testing.assert_allclose(featurizer("tanh(x)").vector, expected, rtol=1e-5)
+    few = FisherFeaturizer(small_cnn, IMAGES, max_patches=10)("tanh(x)").vector
+    assert not np.allclose(few, FisherFeaturizer(small_cnn, IMAGES)("tanh(x)").vector)
+
+
+def test_what_no_layer_stands_for_is_told() -> None:
+    def build(factory: Callable[[], nn.Module]) -> nn.Module:
+        return small_cnn(factory).append(nn.PReLU())
+
+    featurizer = FisherFeaturizer(build, IMAGES)
+    assert featurizer.not_covered == {}
+    assert featurizer("tanh(x)").valid
+    assert list(featurizer.not_covered) == ["7.weight"]
+
+
+def test_what_the_batch_adds_is_computed_once_and_the_same() -> None:
+    featurizer = FisherFeaturizer(small_cnn, IMAGES)
+    first = featurizer("tanh(x)")
+    assert [layer for layer, _ in featurizer._batch_parts] == ["0"]
+    part = next(iter(featurizer._batch_parts.values()))
+    features = [first, featurizer("relu(x)")]
+    assert next(iter(featurizer._batch_parts.values())) is part
+    assert_same(features, [FisherFeaturizer(small_cnn, IMAGES)(t) for t in ("tanh(x)", "relu(x)")])
+    assert pickle.loads(pickle.dumps(featurizer))._batch_parts == {}
 
 
 def test_the_task_is_the_same_everywhere_and_forever() -> None:
@@ -198,7 +235,7 @@ def test_the_task_is_the_same_everywhere_and_forever() -> None:
         return model
 
     task = FisherFeaturizer(build, torch.arange(8.0).reshape(4, 2)).task
-    assert task == "fisher-4c09d7298b653ad3"
+    assert task == "fisher-621152ea255d96fe"
 
 
 def test_a_given_task_is_kept() -> None:
@@ -213,7 +250,7 @@ REFUSED = {
     "representation": ({"representation": "text"}, r"\['histogram', 'quantiles'\], got 'text'"),
     "inputs": ({"inputs": None}, "inputs must be a tensor .* got NoneType"),
     "targets": ({"targets": LABELS[:3]}, r"each of the 8 inputs, got \(3,\)"),
-    "loss": ({"loss": "mse"}, "loss must be 'cross_entropy' or a callable"),
+    "loss": ({"loss": "hinge"}, "loss must be one of .*'hinge'"),
     "own loss": ({"loss": absolute_error, "targets": LABELS}, "name the task"),
     "empty task": ({"task": ""}, "task must be a name, or None .* got ''"),
 }

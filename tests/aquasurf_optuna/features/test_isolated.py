@@ -12,9 +12,9 @@ import psutil
 import pytest
 from torch import nn
 
-from aquasurf_optuna.exceptions import UnsupportedModelError
+from aquasurf_optuna.exceptions import PrecomputeError, UnsupportedModelError
 from aquasurf_optuna.features._child import Child, EndedError
-from aquasurf_optuna.features._feature import PrecomputeError, StoppedError
+from aquasurf_optuna.features._feature import StoppedError
 from aquasurf_optuna.features._isolated import Limits, Measurer
 from aquasurf_optuna.features.featurizer import FisherFeaturizer
 from tests.aquasurf_optuna.features import troubles

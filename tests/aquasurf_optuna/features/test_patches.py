@@ -20,12 +20,8 @@ from tests.aquasurf_optuna.features.networks import batch
 from tests.oracles.kfac_oracles import patch_rows
 
 NEVER = 10**9
-WAYS: dict[str, tuple[int, int]] = {
-    "windows": (NEVER, NEVER),
-    "shifts": (1, NEVER),
-    "Fourier": (1, 1),
-}
-"""From how many channels on lags are used, and Fourier transforms for them."""
+WAYS: dict[str, int] = {"windows": NEVER, "lags": 1}
+"""From how many channels on lags are used."""
 
 SHIFTED: dict[str, dict[str, Any]] = {
     "line": {"kernel": (3,), "size": (9,), "padding": (1,)},
@@ -91,9 +87,8 @@ def inputs_of(size: tuple[int, ...], samples: int = 12, channels: int = 4) -> Te
 @contextmanager
 def going(way: str, *, small_chunks: bool = False) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        lags, fourier = WAYS[way]
-        patch.setattr(_patches, "_FEWEST_CHANNELS_FOR_LAGS", lags)
-        patch.setattr(_patches, "_FEWEST_CHANNELS_FOR_FOURIER", fourier)
+        patch.setattr(_patches, "_FEWEST_CHANNELS_FOR_LAGS", WAYS[way])
+        patch.setattr(_patches, "_LARGEST_SHARE_OF_LAGS", NEVER)
         if small_chunks:
             patch.setattr(_patches, "_FOURIER_CHUNKS", 1)
             patch.setattr(_kfac, "_CHUNK_NUMBERS", 300)
@@ -138,7 +133,7 @@ def test_moments_with_a_stride_are_those_of_the_patches(
     options: dict[str, Any], small_chunks: bool
 ) -> None:
     geometry, inputs = geometry_of(**options), inputs_of(options["size"])
-    with going("Fourier", small_chunks=small_chunks):
+    with going("lags", small_chunks=small_chunks):
         moments = moments_of(inputs, geometry)
     assert_moments_of(moments, patch_rows(inputs.numpy(), geometry))
 
