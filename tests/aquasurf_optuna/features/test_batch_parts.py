@@ -28,7 +28,7 @@ def measured(
     model: nn.Module, inputs: Any, parts: BatchParts | None, **options: Any
 ) -> FisherSpectrum:
     settings = {"targets": None, "loss": "cross_entropy", "fisher": None, "sharing": "expand",
-                "max_patches": None, "seed": 0, "skip": ()}  # fmt: skip
+                "max_uses": None, "seed": 0, "skip": ()}  # fmt: skip
     return fisher.measure(model, inputs, **{**settings, **options}, batch_parts=parts)
 
 
@@ -44,7 +44,7 @@ def doubled(data: Moments | Rows | Tensor) -> Moments | Rows | Tensor:
 OPTIONS: dict[str, dict[str, Any]] = {
     "expand": {},
     "reduce": {"sharing": "reduce"},
-    "sampled patches": {"max_patches": 40},
+    "sampled patches": {"max_uses": 40},
 }
 
 
@@ -135,6 +135,19 @@ def test_what_is_not_the_batch_does_not_read_its_parts(
     expected = measured(other, IMAGES, None)
     assert_equal_spectra(measured(other, IMAGES, wrong(parts)), expected)
     assert not torch.equal(expected["1"], measured(model, IMAGES, None)["1"])
+
+
+def test_the_first_samples_are_not_the_batch() -> None:
+    def model(change: Callable[[Tensor], Tensor]) -> nn.Module:
+        return seeded(lambda: nn.Sequential(Apply(change), nn.Linear(4, 3), Apply(repeated)))
+
+    def repeated(x: Tensor) -> Tensor:
+        return x.repeat(2, 1)[:6]
+
+    parts: BatchParts = {}
+    measured(model(lambda x: x), batch(6, 4), parts)
+    expected = measured(model(lambda x: x[:3]), batch(6, 4), None)
+    assert_equal_spectra(measured(model(lambda x: x[:3]), batch(6, 4), wrong(parts)), expected)
 
 
 def test_a_model_that_changes_the_batch_in_place_does_not_read_its_parts() -> None:

@@ -39,6 +39,8 @@ LAYERS: dict[str, Layer] = {
     "Conv1d, circular": (
         nn.Conv1d, {"args": (4, 3, 3), "padding": 1, "padding_mode": "circular"}, LINE),
     "Conv1d, one": (nn.Conv1d, {"args": (4, 3, 1), "stride": 2, "bias": False}, LINE),
+    "Conv1d, one, padded and as long": (
+        nn.Conv1d, {"args": (4, 3, 1), "stride": 2, "padding": 1}, (4, 3)),
     "Conv2d, grouped": (nn.Conv2d, {"args": (4, 6, 2), "groups": 2, "padding": 1}, IMAGE),
     "Conv2d, depthwise": (
         nn.Conv2d, {"args": (4, 8, 3), "groups": 4, "padding": 1, "bias": False}, IMAGE),

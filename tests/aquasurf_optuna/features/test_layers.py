@@ -72,6 +72,11 @@ def test_only_rows_of_a_weight_are_layers(
     assert weights.not_covered() == ({} if layer else {"0.weight": reason})
 
 
+def test_a_vector_is_no_layers_weight() -> None:
+    gain = Gain()
+    assert Weights(gain).layer_of(gain.weight, None) is None
+
+
 def test_a_kernel_with_another_order_of_its_numbers_is_no_row() -> None:
     model = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
     assert Weights(model).layer_of(model.weight, None) == ""
