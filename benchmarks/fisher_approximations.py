@@ -33,14 +33,13 @@ from lightning_modules.models import AllCnnC
 
 RESULTS = Path(__file__).parent / "results"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "exact": {"max_patches": None},
-    "max_patches=512": {"max_patches": 512},
-    "max_patches=1024": {"max_patches": 1024},
-    "max_patches=2048": {"max_patches": 2048},
-    "max_patches=4096": {"max_patches": 4096},
-    "max_patches=8192": {"max_patches": 8192},
-    "sharing='reduce'": {"sharing": "reduce", "max_patches": None},
-    "other labels": {"seed": 1, "max_patches": None},
+    "exact": {"max_uses": None},
+    "max_uses=1024": {"max_uses": 1024},
+    "max_uses=2048": {"max_uses": 2048},
+    "max_uses=4096": {"max_uses": 4096},
+    "max_uses=8192": {"max_uses": 8192},
+    "sharing='reduce'": {"sharing": "reduce"},
+    "other labels": {"seed": 1, "max_uses": None},
 }
 """What is compared; "other labels" is how much the sampled labels alone change the distances."""
 

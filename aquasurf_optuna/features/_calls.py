@@ -47,24 +47,27 @@ class Call(NamedTuple):
         if self.geometry is None:
             return _kfac.position_moments(inputs)
         inputs = self._batched(inputs)
-        if all(size == 1 for size in self.geometry.kernel) and self._sees_all(inputs):
+        if self._is_pointwise(inputs):
             return _kfac.location_moments(inputs)
         return _patches.patch_moments(inputs, self.geometry)
 
     def sampled_moments(self, inputs: Tensor, number: int, seed: int) -> Moments | Rows:
-        """Estimate :meth:`moments` from so many uses, drawn at random."""
+        """Estimate :meth:`moments` from so many uses, drawn at random.
+
+        Twice as many uses as features are taken at least, for a factor to have its full rank, and
+        all where the drawn ones happen to see nothing but zeros.
+        """
         uses = self._uses(inputs)
+        number = max(number, 2 * self._features(inputs))
         if number >= uses:
             return self.moments(inputs)
         if self.geometry is None:
-            generator = torch.Generator().manual_seed(seed)
-            chosen = torch.randperm(uses, generator=generator)[:number].to(inputs.device)
-            rows = inputs.reshape(-1, inputs.shape[-1])[chosen]
+            rows = _sampled_positions(inputs, number, seed)
+        elif self._is_pointwise(inputs):
+            rows = _patches.sampled_locations(self._batched(inputs), number, seed)
         else:
             rows = _patches.sampled_patches(self._batched(inputs), self.geometry, number, seed)
-        part = _kfac.position_moments(rows).summed()
-        factor = uses / number
-        return Moments(part.second * factor, part.first * factor, uses)
+        return _scaled_up(rows, uses) if rows.any() else self.moments(inputs)
 
     def sums(self, inputs: Tensor, samples: int) -> tuple[Tensor, int]:
         """Sum what the weight sees of each sample over its locations.
@@ -91,6 +94,18 @@ class Call(NamedTuple):
         channels = -1 if self.geometry is None else -1 - len(self.geometry.kernel)
         return output.numel() // output.shape[channels]
 
+    def sampled_gradient_moments(self, gradients: Tensor, number: int, seed: int) -> Moments | Rows:
+        """Estimate :meth:`gradient_moments` likewise."""
+        axis = -1 if self.geometry is None else 1
+        data = gradients if self.geometry is None else self._batched(gradients)
+        uses = data.numel() // data.shape[axis]
+        number = max(number, 2 * data.shape[axis])
+        if number >= uses:
+            return self.gradient_moments(gradients)
+        sampled = _sampled_positions if self.geometry is None else _patches.sampled_locations
+        rows = sampled(data, number, seed)
+        return _scaled_up(rows, uses) if rows.any() else self.gradient_moments(gradients)
+
     def gradient_sums(self, gradients: Tensor, samples: int) -> Tensor:
         """Sum the gradients of each sample over its locations, ``(samples, I)``."""
         if self.geometry is None:
@@ -116,12 +131,19 @@ class Call(NamedTuple):
         locations = torch.Size(self.geometry.output).numel()
         return len(self._batched(inputs)) * self.geometry.groups * locations
 
-    def _sees_all(self, inputs: Tensor) -> bool:
+    def _features(self, inputs: Tensor) -> int:
+        if self.geometry is None:
+            return inputs.shape[-1]
+        taps = torch.Size(self.geometry.kernel).numel()
+        return taps * self._batched(inputs).shape[1] // self.geometry.groups
+
+    def _is_pointwise(self, inputs: Tensor) -> bool:
         geometry = self.geometry
         assert geometry is not None
         return (
-            geometry.groups == 1
-            and geometry.output == tuple(inputs.shape[2:])
+            all(size == 1 for size in geometry.kernel)
+            and geometry.groups == 1
+            and geometry.output == tuple(self._batched(inputs).shape[2:])
             and not any(geometry.padding)
         )
 
@@ -158,6 +180,18 @@ def read_call(
         ),
         None,
     )
+
+
+def _sampled_positions(data: Tensor, number: int, seed: int) -> Tensor:
+    rows = data.reshape(-1, data.shape[-1])
+    return rows[_kfac.places(len(rows), number, seed).to(data.device)]
+
+
+def _scaled_up(rows: Tensor, uses: int) -> Moments:
+    """Sum over rows that stand for so many uses."""
+    part = _kfac.position_moments(rows).summed()
+    factor = uses / len(rows)
+    return Moments(part.second * factor, part.first * factor, uses)
 
 
 def _padding(padding: str | int | Sequence[int], reach: tuple[int, ...]) -> tuple[int, ...]:

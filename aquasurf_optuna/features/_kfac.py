@@ -89,10 +89,6 @@ class Moments(NamedTuple):
             return self
         return self._replace(second=self.second * factor**2, first=self.first * factor)
 
-    def largest(self) -> float:
-        """Return the largest second moment; NaN or infinity where data are not finite."""
-        return float(self.second.diagonal().amax())
-
     def summed(self) -> Moments:
         """Return the sums."""
         return self
@@ -112,10 +108,6 @@ class Rows(NamedTuple):
     def scaled(self, factor: float) -> Rows:
         """Return the columns times `factor`."""
         return self if factor == 1.0 else self._replace(data=self.data * factor)
-
-    def largest(self) -> float:
-        """Return the largest absolute value; NaN or infinity where data are not finite."""
-        return float(self.data.abs().amax()) if len(self.data) else 0.0
 
     def summed(self) -> Moments:
         """Return the sums."""
@@ -191,6 +183,12 @@ def location_moments(data: Tensor) -> Moments | Rows:
         gram(columns, second)
         first += columns.sum(1)
     return Moments(second, first, len(data) * (numbers // features))
+
+
+def places(count: int, number: int, seed: int) -> Tensor:
+    """Draw `number` of `count` places without replacement, in order, on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(count, generator=generator)[:number].sort().values
 
 
 def split_by_size(count: int, numbers: int) -> Iterator[tuple[int, int]]:

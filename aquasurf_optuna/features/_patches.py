@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from aquasurf_optuna.features._kfac import Moments, Rows, gram, split_by_size
+from aquasurf_optuna.features._kfac import Moments, Rows, gram, places, split_by_size
 
 # Below this number of channels, a product of channels is too thin to be worth its call.
 _FEWEST_CHANNELS_FOR_LAGS = 8
@@ -130,9 +130,8 @@ def sampled_patches(inputs: Tensor, geometry: Geometry, number: int, seed: int) 
     image = _image(inputs, geometry)
     padded = _padded(image, geometry)
     sizes = (padded.shape[0], *geometry.output)
-    generator = torch.Generator().manual_seed(seed)
-    places = torch.randperm(math.prod(sizes), generator=generator)[:number].to(padded.device)
-    sample, *locations = torch.unravel_index(places, sizes)
+    chosen = places(math.prod(sizes), number, seed).to(padded.device)
+    sample, *locations = torch.unravel_index(chosen, sizes)
     steps = zip(locations, geometry.stride, strict=True)
     corners = [location * stride for location, stride in steps]
     rows = []
@@ -140,6 +139,17 @@ def sampled_patches(inputs: Tensor, geometry: Geometry, number: int, seed: int) 
         offsets = map(operator.mul, tap, geometry.dilation)
         rows.append(padded[(sample, *map(operator.add, corners, offsets))])
     return torch.cat(rows, 1)
+
+
+def sampled_locations(data: Tensor, number: int, seed: int) -> Tensor:
+    """Draw locations of ``(M, I, ...)`` without replacement, the same for every network.
+
+    Returns:
+        ``(number, I)`` in the dtype of the data.
+    """
+    last = data.movedim(1, -1)
+    chosen = places(last[..., 0].numel(), number, seed).to(data.device)
+    return last[torch.unravel_index(chosen, last.shape[:-1])]
 
 
 def _worth_lags(image: _Image, taps: list[Sizes], geometry: Geometry) -> bool:
@@ -235,11 +245,11 @@ def _by_lags(image: _Image, taps: list[Sizes], geometry: Geometry) -> Tensor:
     borders: dict[tuple[Sizes, Edge], Tensor] = {}
     shape = (len(taps), channels, len(taps), channels)
     second = image.data.new_zeros(shape, dtype=torch.float64)
-    places = {tap: place for place, tap in enumerate(taps)}
+    rows = {tap: place for place, tap in enumerate(taps)}
     for a, b in _pairs(taps):
         lag = _lag(a, b)
         # Transposed, into the part up to the diagonal.
-        block = second[places[b], :, places[a]].copy_(whole[lag].T)
+        block = second[rows[b], :, rows[a]].copy_(whole[lag].T)
         for sign, edge in _edges(image, a, lag, geometry):
             if (lag, edge) not in borders:
                 borders[lag, edge] = _edge_product(image, lag, dict(edge)).T

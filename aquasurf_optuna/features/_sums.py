@@ -57,13 +57,14 @@ class Settings(NamedTuple):
     Attributes:
         sharing: "expand" or "reduce".
         samples: ``M``.
-        max_patches: At most so many uses count for "expand", drawn at random; None for all.
+        max_uses: Each factor is estimated from so many uses of its layer, see
+            :meth:`Call.sampled_moments`; None counts all. For "expand" only.
         seed: Of that draw.
     """
 
     sharing: Sharing
     samples: int
-    max_patches: int | None
+    max_uses: int | None
     seed: int
 
 
@@ -157,12 +158,12 @@ def activation_part(
     data, unit, zero = _in_units(inputs, what, layer, smallest=1.0 if bias else 0.0)
     if settings.sharing == "reduce":
         rows, locations = call.sums(data, settings.samples)
-        return _part(rows, locations, unit, zero, what, layer)
-    if settings.max_patches is None:
+        return Part(rows, locations, unit, zero)
+    if settings.max_uses is None:
         moments = call.moments(data)
     else:
-        moments = call.sampled_moments(data, settings.max_patches, settings.seed)
-    return _part(moments, 0, unit, zero, what, layer)
+        moments = call.sampled_moments(data, settings.max_uses, settings.seed)
+    return Part(moments, 0, unit, zero)
 
 
 def gradient_part(call: Call, gradients: Tensor, settings: Settings, layer: str) -> Part:
@@ -176,9 +177,12 @@ def gradient_part(call: Call, gradients: Tensor, settings: Settings, layer: str)
     data, unit, zero = _in_units(gradients, what, layer, smallest=0.0)
     if settings.sharing == "reduce":
         rows = call.gradient_sums(data, settings.samples)[:, None]
-        return _part(rows, 1, unit, zero, what, layer)
-    moments = call.gradient_moments(data)
-    return _part(moments, 0, unit, zero, what, layer)
+        return Part(rows, 1, unit, zero)
+    if settings.max_uses is None:
+        moments = call.gradient_moments(data)
+    else:
+        moments = call.sampled_gradient_moments(data, settings.max_uses, settings.seed)
+    return Part(moments, 0, unit, zero)
 
 
 def activation_factor(sums: Sums, layer: str, *, samples: int, bias: bool) -> Factor:
@@ -210,34 +214,19 @@ def _rescaled(factor: Factor, unit: float) -> Factor:
 
 def _in_units(
     data: Tensor, what: str, layer: str, *, smallest: float
-) -> tuple[Tensor, float, bool | None]:
+) -> tuple[Tensor, float, bool]:
     """Detach, move to where float64 exists, and divide by a unit where squares could overflow.
 
     Returns:
-        The data, the unit, and whether all are zero, or None where their squares tell.
+        The data, the unit, and whether all are zero.
     """
     data = data.detach()
     data = data.cpu() if data.device.type == "mps" else data
-    if data.dtype != torch.float64:
-        return data, 1.0, None
-    largest = float(data.abs().amax()) if data.numel() else 0.0
+    largest = max(abs(value.item()) for value in data.aminmax()) if data.numel() else 0.0
+    # A NaN is both the smallest and the largest.
     if not largest < math.inf:
         raise InvalidSpectrumError(f"{what} are not finite", layer)
-    if largest == 0.0 or _SAFE[0] < largest < _SAFE[1]:
+    if data.dtype != torch.float64 or largest == 0.0 or _SAFE[0] < largest < _SAFE[1]:
         return data, 1.0, largest == 0.0
     unit = max(smallest, math.ldexp(1.0, math.frexp(largest)[1] - 1))
     return data / unit, unit, False
-
-
-def _part(
-    data: Moments | Rows | Tensor,
-    locations: int,
-    unit: float,
-    vanishes: bool | None,
-    what: str,
-    layer: str,
-) -> Part:
-    largest = float(data.abs().amax()) if isinstance(data, Tensor) else data.largest()
-    if not largest < math.inf:
-        raise InvalidSpectrumError(f"{what} are not finite", layer)
-    return Part(data, locations, unit, largest == 0.0 if vanishes is None else vanishes)

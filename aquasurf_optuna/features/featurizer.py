@@ -35,7 +35,7 @@ from aquasurf_optuna.features._precompute import (
     precompute,
 )
 from aquasurf_optuna.features._sums import Sharing
-from aquasurf_optuna.features.fisher import check_arguments, measure
+from aquasurf_optuna.features.fisher import DEFAULT_MAX_USES, check_arguments, measure
 from aquasurf_optuna.features.layers import LayerTypes
 from aquasurf_optuna.features.losses import Fisher, Loss
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
@@ -76,7 +76,7 @@ class FisherFeaturizer:
         loss: As there; one of your own needs a `task` as well.
         fisher: As there.
         sharing: As there.
-        max_patches: As there.
+        max_uses: As there.
         representation: ``"quantiles"`` or ``"histogram"``, see
             :mod:`aquasurf_optuna.features.spectra`.
         seed: Seeds the building of the network and the labels.
@@ -102,7 +102,7 @@ class FisherFeaturizer:
         loss: Loss = "cross_entropy",
         fisher: Fisher | None = None,
         sharing: Sharing = "expand",
-        max_patches: int | None = None,
+        max_uses: int | None = DEFAULT_MAX_USES,
         representation: Representation = "quantiles",
         seed: int = 0,
         task: str | None = None,
@@ -112,7 +112,7 @@ class FisherFeaturizer:
             raise ValueError(
                 f"representation must be one of {sorted(_REPRESENTATIONS)}, got {representation!r}"
             )
-        check_arguments(inputs, targets, loss, fisher, sharing, max_patches)
+        check_arguments(inputs, targets, loss, fisher, sharing, max_uses)
         if task is None and not isinstance(loss, str):
             raise ValueError(
                 "a loss of your own cannot be told from another one by a store: name the task, "
@@ -126,7 +126,7 @@ class FisherFeaturizer:
         self.loss = loss
         self.fisher = fisher
         self.sharing = sharing
-        self.max_patches = max_patches
+        self.max_uses = max_uses
         self.representation = representation
         self.seed = seed
         self.skip = skip
@@ -168,7 +168,7 @@ class FisherFeaturizer:
                 loss=self.loss,
                 fisher=self.fisher,
                 sharing=self.sharing,
-                max_patches=self.max_patches,
+                max_uses=self.max_uses,
                 seed=self.seed,
                 skip=self.skip,
                 batch_parts=self._batch_parts,
@@ -300,7 +300,7 @@ class FisherFeaturizer:
                 yield tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         model = self._build(Activation.factory("relu(x)"))
         skipped = [f"{kind.__module__}.{kind.__qualname__}" for kind in self.skip]
-        yield f"{self.loss} {self.fisher} {self.sharing} {self.max_patches}".encode()
+        yield f"{self.loss} {self.fisher} {self.sharing} {self.max_uses}".encode()
         yield f"{self.representation} {self.seed} {skipped} {model}".encode()
         for name, parameter in model.named_parameters():
             # Three digits tell initialisations apart, and hide rounding that differs by machine.

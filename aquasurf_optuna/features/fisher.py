@@ -24,6 +24,9 @@ from aquasurf_optuna.features._sums import (
 from aquasurf_optuna.features.layers import LayerTypes, Weights, no_layers
 from aquasurf_optuna.features.losses import Fisher, Loss, check_loss, loss_terms
 
+DEFAULT_MAX_USES = 4096
+"""From how many uses of a layer its factors are estimated, unless told otherwise."""
+
 
 class FisherSpectrum(dict[str, Tensor]):
     """Log eigenvalues by layer, and what they leave out.
@@ -47,7 +50,7 @@ def fisher_log_eigenvalues(
     loss: Loss = "cross_entropy",
     fisher: Fisher | None = None,
     sharing: Sharing = "expand",
-    max_patches: int | None = None,
+    max_uses: int | None = DEFAULT_MAX_USES,
     seed: int = 0,
     skip: LayerTypes = (),
 ) -> FisherSpectrum:
@@ -84,8 +87,10 @@ def fisher_log_eigenvalues(
             ``"expand"`` takes each as a sample of its own, as the paper does, ``"reduce"`` averages
             over them first (Eschenhagen et al., 2023; see
             :mod:`aquasurf_optuna.features._sums`).
-        max_patches: Estimates each ``Omega`` from so many of the uses of its layer in the batch,
-            drawn at random; None counts all. Only for "expand".
+        max_uses: Each factor is estimated from so many uses of its layer in the batch, (sample,
+            location) pairs, drawn at random; from twice its size at least, and from all where there
+            are fewer. None always counts all. The distances between functions keep their order
+            (rank correlation above 0.999, see ``docs/fisher.md``). "reduce" has no need of it.
         seed: Decides the sampled targets and patches, by numbers that do not depend on the model:
             two networks that predict alike get like targets.
         skip: Kinds of modules whose own parameters are left out.
@@ -102,9 +107,9 @@ def fisher_log_eigenvalues(
         UnsupportedModelError: If the eigenvalues are not defined for this model.
         ValueError: If an argument is not allowed, or does not fit the model or another one.
     """
-    check_arguments(inputs, targets, loss, fisher, sharing, max_patches)
+    check_arguments(inputs, targets, loss, fisher, sharing, max_uses)
     return measure(
-        model, inputs, targets, loss=loss, fisher=fisher, sharing=sharing, max_patches=max_patches,
+        model, inputs, targets, loss=loss, fisher=fisher, sharing=sharing, max_uses=max_uses,
         seed=seed, skip=skip,
     )  # fmt: skip
 
@@ -115,7 +120,7 @@ def check_arguments(
     loss: Loss,
     fisher: Fisher | None,
     sharing: Sharing,
-    max_patches: int | None,
+    max_uses: int | None,
 ) -> None:
     """Refuse arguments of :func:`fisher_log_eigenvalues` that no model could take.
 
@@ -126,10 +131,8 @@ def check_arguments(
     check_loss(loss, fisher, targets, tensors_of(inputs)[0])
     if sharing not in get_args(Sharing):
         raise ValueError(f"sharing must be one of {get_args(Sharing)}, got {sharing!r}")
-    if max_patches is not None and max_patches < 1:
-        raise ValueError(f"max_patches must be 1 or more, or None for all, got {max_patches}")
-    if max_patches is not None and sharing == "reduce":
-        raise ValueError("max_patches goes with sharing='expand' only; leave it out")
+    if max_uses is not None and max_uses < 1:
+        raise ValueError(f"max_uses must be 1 or more, or None for all, got {max_uses}")
 
 
 def measure(
@@ -140,7 +143,7 @@ def measure(
     loss: Loss,
     fisher: Fisher | None,
     sharing: Sharing,
-    max_patches: int | None,
+    max_uses: int | None,
     seed: int,
     skip: LayerTypes,
     batch_parts: BatchParts | None = None,
@@ -159,7 +162,7 @@ def measure(
         samples=samples,
         seed=seed,
     )
-    settings = Settings(sharing, samples, max_patches, seed)
+    settings = Settings(sharing, samples, max_uses, seed)
     records = capture(model, weights, inputs, losses, settings, batch_parts=batch_parts)
     if not records:
         raise no_layers(model, weights.not_covered())

@@ -184,7 +184,7 @@ def test_the_task_tells_apart_whatever_decides_the_feature() -> None:
         FisherFeaturizer(small_cnn, IMAGES, fisher="exact"),
         FisherFeaturizer(small_cnn, IMAGES, loss="binary_cross_entropy"),
         FisherFeaturizer(small_cnn, IMAGES, sharing="reduce"),
-        FisherFeaturizer(small_cnn, IMAGES, max_patches=10),
+        FisherFeaturizer(small_cnn, IMAGES, max_uses=10),
         FisherFeaturizer(small_cnn, {"input": IMAGES}),
         FisherFeaturizer(small_cnn, {"images": IMAGES}),
         FisherFeaturizer(scaled_cnn, IMAGES),
@@ -200,7 +200,7 @@ def test_settings_reach_the_measurement() -> None:
     model = seeded(lambda: small_cnn(nn.Tanh), seed=2)
     expected = quantile_vector(fisher_log_eigenvalues(model, IMAGES, **settings))
     np.testing.assert_allclose(featurizer("tanh(x)").vector, expected, rtol=1e-5)
-    few = FisherFeaturizer(small_cnn, IMAGES, max_patches=10)("tanh(x)").vector
+    few = FisherFeaturizer(small_cnn, IMAGES, max_uses=10)("tanh(x)").vector
     assert not np.allclose(few, FisherFeaturizer(small_cnn, IMAGES)("tanh(x)").vector)
 
 
@@ -235,7 +235,7 @@ def test_the_task_is_the_same_everywhere_and_forever() -> None:
         return model
 
     task = FisherFeaturizer(build, torch.arange(8.0).reshape(4, 2)).task
-    assert task == "fisher-621152ea255d96fe"
+    assert task == "fisher-ac15894ecf0a3f4c"
 
 
 def test_a_given_task_is_kept() -> None:

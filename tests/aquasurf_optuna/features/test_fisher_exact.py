@@ -145,7 +145,7 @@ def test_sampled_labels_give_the_fisher_information_of_a_datum() -> None:
     with torch.no_grad():
         model[2].weight.mul_(4)  # predictions far from even
     datum = batch(1, 3, dtype=torch.float64)
-    spectra = fisher_log_eigenvalues(model, datum.expand(40_000, 3))
+    spectra = fisher_log_eigenvalues(model, datum.expand(40_000, 3), max_uses=None)
     for name in ("0", "2"):
         fisher = layer_fisher(model, model.get_submodule(name), datum, all_label_losses)
         monte_carlo_tolerance = 0.03  # a few standard errors of 40,000 draws

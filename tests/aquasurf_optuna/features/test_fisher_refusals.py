@@ -136,8 +136,7 @@ REFUSED = {
     "no tensors": ({"inputs": ()}, "several, in a tuple or a dictionary, got nothing"),
     "on two devices": ({"inputs": (VECTORS, VECTORS.to("meta"))}, "on one device, got .*meta"),
     "unknown sharing": ({"sharing": "sum"}, r"sharing must be one of \('expand', 'reduce'\)"),
-    "no patches": ({"max_patches": 0}, "max_patches must be 1 or more, or None for all, got 0"),
-    "patches of sums": ({"max_patches": 4, "sharing": "reduce"}, "sharing='expand' only"),
+    "no patches": ({"max_uses": 0}, "max_uses must be 1 or more, or None for all, got 0"),
     "another precision": ({"inputs": VECTORS.double()}, "inputs must have the model's dtype"),
 }
 

@@ -20,10 +20,9 @@ import torch
 from aquasurf_optuna import AquaSurfSampler, FeatureStore, FisherFeaturizer
 from aquasurf_optuna.activation import ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
-from aquasurf_optuna.exceptions import UnsupportedModelError
+from aquasurf_optuna.exceptions import PrecomputeError, UnsupportedModelError
 from aquasurf_optuna.expression import BASELINES
 from aquasurf_optuna.features.featurizer import (
-    PrecomputeError,
     PrecomputeOptions,
     PrecomputeSummary,
 )
