@@ -4,8 +4,8 @@ Run with ``python -m benchmarks.fisher_approximations [--network digits] [--func
 of the functions, drawn from the three-node space, is measured exactly and with each approximation,
 in one process, one thread. For all pairs of functions, the Manhattan distances of the feature
 vectors (Equation 2) are compared with the exact ones by Spearman's rank correlation; the seconds
-are means a function. Results are kept as they come in ``benchmarks/results``, and a run goes on
-where it stopped.
+are means a function. Results are kept as they come in ``benchmarks/results``, and a run goes
+on where it stopped.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def digits() -> Task:
 
 
 def cifar_sized() -> Task:
-    """Return All-CNN-C at full size with digits of CIFAR's size."""
+    """Return All-CNN-C at half its width with digits of CIFAR's size."""
     small = digits().inputs[:32]
     inputs = nn.functional.interpolate(small, 32, mode="bicubic").expand(-1, 3, -1, -1)
 
     def build(factory: ActivationFactory) -> nn.Module:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            return autoinit_(AllCnnC(factory, dropout=0.0), inputs.shape[1:])
+            return autoinit_(AllCnnC(factory, width=0.5, dropout=0.0), inputs.shape[1:])
 
     return Task(build, inputs.contiguous())
 
