@@ -52,7 +52,8 @@ def make_sampler(catalogue: Catalogue, pool_size: int, jobs: int, folder: Path) 
     images = DIGITS_RECIPE.data(seed=SEARCH_SEED).training_images(epoch=0).images[:128]
     sampler = AquaSurfSampler(
         SPACE,
-        features=FisherFeaturizer(build_digits_model, images),
+        # Counting every use of a layer costs nothing here, where the images are small.
+        features=FisherFeaturizer(build_digits_model, images, max_uses=None),
         store=f"sqlite:///{folder / 'features.db'}",
         catalogue=catalogue,
         pool_size=pool_size,
