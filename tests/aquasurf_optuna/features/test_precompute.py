@@ -263,7 +263,11 @@ def test_ctrl_c_leaves_a_store_that_goes_on(
         from aquasurf_optuna.features.featurizer import FisherFeaturizer, PrecomputeOptions
         from tests.aquasurf_optuna.features.test_precompute import IMAGES, small_cnn
 
+        import signal
         import time
+
+        # A shell that put the tests into the background lets them ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def build(factory):  # of a script, so pickled by value
             time.sleep(0.1)
