@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -25,16 +25,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from aquasurf_optuna.activation import as_expression
+from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Rule, linked, same
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.operators import OPERATORS
 from aquasurf_optuna.space import SearchSpace
-
-RELATIVE_TOLERANCE = 1e-6
-"""Largest relative difference, at any input, between two functions that are linked."""
-
-Rule = Literal["tolerance", "identical"]
 
 
 class Catalogue:
@@ -163,25 +159,10 @@ class _Finder:
         dtype = torch.float64 if self._rule == "tolerance" else torch.float32
         values = output_features([expression], dtype=dtype)[0]
         for class_id, known in enumerate(self._outputs):
-            equal = linked(values, known) if self._rule == "tolerance" else _same(values, known)
+            equal = linked(values, known) if self._rule == "tolerance" else same(values, known)
             if equal:
                 return class_id
         return None
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=True))
-
-
-def linked(a: np.ndarray, b: np.ndarray) -> bool:
-    """Say whether two functions, float64 `(1000,)` each, are linked; see the module."""
-    # Symmetric, unlike numpy.isclose: the tolerance is of the larger of the two values.
-    with np.errstate(invalid="ignore", over="ignore"):
-        near = np.abs(a - b) <= RELATIVE_TOLERANCE * np.maximum(np.abs(a), np.abs(b))
-    finite = np.isfinite(a)
-    if not np.array_equal(finite, np.isfinite(b)):
-        return False
-    return bool(near[finite].all()) and _same(a[~finite], b[~finite])
 
 
 def _components(outputs: np.ndarray) -> np.ndarray:

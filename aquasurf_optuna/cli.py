@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from aquasurf_optuna._features_command import add_features
-from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE
+from aquasurf_optuna.equality import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features

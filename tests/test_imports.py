@@ -13,6 +13,7 @@ AQUASURF = (
     "expression",
     "activation",
     "features.outputs",
+    "equality",
     "space",
     "catalogue",
     "features._kfac",

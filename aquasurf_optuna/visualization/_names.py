@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.catalogue import linked
+from aquasurf_optuna.equality import linked
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.operators import LEAF

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from aquasurf_optuna.catalogue import RELATIVE_TOLERANCE, Catalogue
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.equality import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.features.outputs import output_features, standard_inputs

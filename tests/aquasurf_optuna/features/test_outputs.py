@@ -6,7 +6,8 @@ import hypothesis
 import numpy as np
 import pytest
 
-from aquasurf_optuna.catalogue import Catalogue, linked
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.equality import linked
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import _key_of, function_key, output_features
 from aquasurf_optuna.space import SearchSpace
