@@ -1,14 +1,15 @@
-"""Read the notation `name(argument,argument)` over `x` without recursion and without evaluation.
+"""Read the notation `name(argument,argument)` over `x` and numbers, and never evaluate it.
 
 Expressions and the schemas of search spaces share this notation; they differ in the names they
-know and in what a node becomes, so both are parameters.
+know and in what a node becomes, so both are parameters. Reading uses no recursion.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from aquasurf_optuna.exceptions import ExpressionError
@@ -25,7 +26,13 @@ Problem = tuple[str, str]
 
 Node = TypeVar("Node")
 
-_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[(),]))")
+_NUMBER = r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NOT_FINITE = r"-?(?:inf|infinity|nan)(?![A-Za-z0-9_])"
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<number>{_NUMBER}|(?i:{_NOT_FINITE}))"
+    r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>[(),]))"
+)
+_FINITE = re.compile(_NUMBER)
 _SPACE = re.compile(r"\s*")
 _LONGEST_NAME_SHOWN = 40
 
@@ -37,7 +44,8 @@ class Parser(Generic[Node]):
         text: What to read.
         operators: The names that are known.
         make: Called as `make(name, children)` for each node, arguments first; `("x", ())` for the
-            input.
+            input, and `("0.5", ())` for a number, in its canonical text (see `number_text`).
+        leaves: Names that stand without arguments, as `x` does.
     """
 
     def __init__(
@@ -45,10 +53,13 @@ class Parser(Generic[Node]):
         text: str,
         operators: Mapping[str, Operator],
         make: Callable[[str, tuple[Node, ...]], Node],
+        *,
+        leaves: Collection[str] = (),
     ) -> None:
         self._text = text
         self._operators = operators
         self._make = make
+        self._leaves = {LEAF, *leaves}
         self._position = 0
         self._size = 0
         self._open: list[tuple[str, int, list[Node]]] = []
@@ -69,16 +80,18 @@ class Parser(Generic[Node]):
                 value = self._continue_or_close(value, mark, at)
 
     def _read_operand(self) -> Node | None:
-        """Read `x`, which is a value, or `name(`, which opens a call and gives None."""
+        """Read `x` or a number, which are values, or `name(`, which opens a call and gives None."""
         name, at = self._read_name()
-        if name != LEAF and name not in self._operators:
-            raise self._error(unknown_operator(name, self._operators), at)
+        is_leaf = name in self._leaves or constant_value(name) is not None
+        if not is_leaf and name not in self._operators:
+            known = [*self._operators, *sorted(self._leaves - {LEAF})]
+            raise self._error(unknown_operator(name, known), at)
         self._size += 1
-        too_large = problem_of_size(len(self._open) + (name != LEAF), self._size)
+        too_large = problem_of_size(len(self._open) + (not is_leaf), self._size)
         if too_large is not None:
             raise self._error(too_large, at)
-        if name == LEAF:
-            return self._make(LEAF, ())
+        if is_leaf:
+            return self._make(name, ())
         mark, mark_at = self._read_mark()
         if mark != "(":
             raise self._error((f"{name} is not followed by '('", f"write {name}(...)"), mark_at)
@@ -112,15 +125,25 @@ class Parser(Generic[Node]):
         return value
 
     def _read_name(self) -> tuple[str, int]:
+        """Read a name, or a number as its canonical text, and its position."""
         match = _TOKEN.match(self._text, self._position)
-        if match is None or match["name"] is None:
+        if match is None or match["mark"] is not None:
             at = self._next_character()
             found = f"found {self._text[at]!r}" if at < len(self._text) else "the text ends"
             if not self._text.strip():
                 found = "the text is empty"
-            raise self._error((found, "a function such as relu(x), or x"), at)
+            raise self._error((found, "a function such as relu(x), x, or a number such as 0.5"), at)
         self._position = match.end()
+        if match["number"] is not None:
+            return self._canonical(match["number"], match.start("number")), match.start("number")
         return match["name"], match.start("name")
+
+    def _canonical(self, number: str, at: int) -> str:
+        value = float(number)
+        if not math.isfinite(value):
+            found = f"{_shortened(number)} is not a finite number in double precision"
+            raise self._error((found, "numbers are finite, such as 0.5 or -1e3"), at)
+        return number_text(value)
 
     def _read_mark(self) -> tuple[str, int]:
         """Read the next mark and its position; empty at the end, any other character as it is."""
@@ -144,12 +167,28 @@ class Parser(Generic[Node]):
         return ExpressionError(problem[0], text=self._text, position=position, expected=problem[1])
 
 
+def number_text(value: float) -> str:
+    """Return the canonical text of a finite number: the shortest that reads back to it.
+
+    Whole numbers below 1e16 have no decimal point, and -0 is 0.
+    """
+    return repr(value + 0.0).removesuffix(".0")
+
+
+def constant_value(name: str) -> float | None:
+    """Return the number whose canonical text this is; None if it is no such text."""
+    if not _FINITE.fullmatch(name):
+        return None
+    value = float(name)
+    return value if math.isfinite(value) and number_text(value) == name else None
+
+
 def problem_of_node(
     name: str, child_count: int, operators: Mapping[str, Operator]
 ) -> Problem | None:
     """Say what is wrong with an operator and its number of arguments; None if nothing is."""
-    if name == LEAF:
-        return ("x got arguments", "write x alone") if child_count else None
+    if name == LEAF or constant_value(name) is not None:
+        return (f"{name} got arguments", f"write {name} alone") if child_count else None
     if name not in operators:
         return unknown_operator(name, operators)
     return problem_of_arity(operators[name], child_count)
@@ -175,10 +214,18 @@ def problem_of_size(depth: int, size: int) -> Problem | None:
     return None
 
 
-def unknown_operator(name: str, operators: Mapping[str, Operator]) -> Problem:
+def unknown_operator(name: str, operators: Iterable[str]) -> Problem:
     """Describe an unknown name, with the nearest known ones."""
-    short = name[:_LONGEST_NAME_SHOWN]
-    near = difflib.get_close_matches(short.lower(), [*operators, LEAF], n=3, cutoff=0.5)
+    shown = _shortened(name)
+    if _FINITE.fullmatch(name):
+        return f"{shown} is not how a number is written here", "Expression.constant makes one"
+    known = list(operators)
+    word = name[:_LONGEST_NAME_SHOWN].lower()
+    near = difflib.get_close_matches(word, [*known, LEAF], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    shown = short if short == name else f"{short}..."
-    return f"unknown operator {shown!r}", f"{hint}known are x, {', '.join(operators)}"
+    return f"unknown operator {shown!r}", f"{hint}known are x, numbers, {', '.join(known)}"
+
+
+def _shortened(name: str) -> str:
+    short = name[:_LONGEST_NAME_SHOWN]
+    return short if short == name else f"{short}..."

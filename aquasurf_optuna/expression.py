@@ -1,8 +1,9 @@
 """Activation functions as small computation graphs: parse, print, evaluate, LaTeX.
 
 `Expression.parse("max(relu(x),cosh(elu(x)))")` reads the published notation into a frozen tree, and
-`str()` gives the same text back. Text is parsed, never evaluated, without recursion, so that no
-input can run code or exhaust the stack.
+`str()` gives the same text back. The leaves of the tree are `x` and finite numbers, as in
+`mul(0.5,x)`. Text is parsed, never evaluated, without recursion, so that no input can run code or
+exhaust the stack.
 
 The way from text to numbers has four steps: text, tokens, tree, and a flat program of steps in
 which each distinct subexpression is computed once. The program is prepared once an expression.
@@ -12,13 +13,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import numbers
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from torch import Tensor
 
-from aquasurf_optuna._parser import Parser, problem_of_node, problem_of_size
+from aquasurf_optuna._parser import (
+    Parser,
+    constant_value,
+    number_text,
+    problem_of_node,
+    problem_of_size,
+)
 from aquasurf_optuna.exceptions import ExpressionError
-from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS
+from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS, constant
 
 Program = tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
 """Steps (function, positions of its arguments); value 0 is the input, step i makes value i + 1."""
@@ -26,20 +36,21 @@ Program = tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Expression:
-    """An activation function as a frozen tree of operators over the input `x`.
+    """An activation function as a frozen tree of operators over the input `x` and numbers.
 
     Two expressions are equal when their trees are; functions with equal values but other trees are
     not (see `Catalogue` for that).
 
     Attributes:
-        operator: Name of an operator, or `"x"` for the input itself.
-        children: The arguments of the operator; empty for the input.
-        depth: Longest way from here to the input, in operators (0 for `x`).
-        node_count: Operators in the tree (0 for `x`).
+        operator: Name of an operator; `"x"` for the input itself; for a number its canonical text,
+            the shortest that reads back to it, such as `"0.5"` or `"2"`.
+        children: The arguments of the operator; empty for the input and for numbers.
+        depth: Longest way from here to a leaf, in operators (0 for `x` and numbers).
+        node_count: Operators in the tree (0 for `x` and numbers).
 
     Raises:
         ExpressionError: If the operator is unknown, has the wrong number of arguments, or the tree
-            passes a limit of size (64 functions inside each other, 4,096 functions and inputs).
+            passes a limit of size (64 functions inside each other, 4,096 functions and leaves).
     """
 
     operator: str
@@ -50,14 +61,18 @@ class Expression:
     _hash: int = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        inner = self.operator != LEAF
+        if not isinstance(self.operator, str):
+            _refuse(self.operator, "the name of an operator, or Expression.constant for a number")
+        inner = bool(self.children)
         depth = inner + max((child.depth for child in self.children), default=0)
         size = 1 + sum(child._size for child in self.children)
         problem = problem_of_node(self.operator, len(self.children), OPERATORS) or problem_of_size(
             depth, size
         )
         if problem is not None:
-            raise ExpressionError(problem[0], text=self.operator, position=0, expected=problem[1])
+            raise ExpressionError(
+                problem[0], text=str(self.operator), position=0, expected=problem[1]
+            )
         nodes = inner + sum(child.node_count for child in self.children)
         # The dataclass is frozen: derived fields are set once, here, around its own __setattr__.
         for field, value in (("depth", depth), ("node_count", nodes), ("_size", size)):
@@ -68,30 +83,54 @@ class Expression:
     def parse(text: str) -> Expression:
         """Read an expression in the published notation, such as `mul(hard_sigmoid(x),elu(x))`.
 
-        Spaces between tokens are allowed.
+        Spaces between tokens are allowed. A number has digits, and may have a sign, a fraction and
+        an exponent: `-0.1`, `.5`, `1e-3`.
 
         Args:
             text: The function. ASCII only.
 
         Returns:
-            The tree; `str()` of it is `text` without its spaces.
+            The tree; `str()` of it is `text` without its spaces and with numbers in their shortest
+            form.
 
         Raises:
             ExpressionError: If the text is not a function; it names the position, what came and
                 what is allowed there.
         """
         if not isinstance(text, str):
-            raise ExpressionError(
-                f"got {type(text).__name__}, not text",
-                text=repr(text),
-                position=0,
-                expected="pass a str such as 'relu(x)'",
-            )
+            _refuse(text, "pass a str such as 'relu(x)'")
         return Parser(text, OPERATORS, Expression).parse()
 
+    @staticmethod
+    def constant(value: float) -> Expression:
+        """Return the function that is a number everywhere.
+
+        Args:
+            value: Finite. Anything that `float` converts exactly as a real number: int, float, or a
+                NumPy scalar.
+
+        Raises:
+            ExpressionError: If it is not finite, a bool, or no number.
+        """
+        number = _as_float(value)
+        if number is None or not math.isfinite(number):
+            shown = value if number is None else number
+            _refuse(shown, "pass a finite number such as 0.5")
+        return Expression(number_text(number))
+
+    @property
+    def value(self) -> float | None:
+        """The number that this leaf is; None for `x` and for operators."""
+        return None if self.children else constant_value(self.operator)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether this is `x` or a number."""
+        return not self.children
+
     def __str__(self) -> str:
-        if self.operator == LEAF:
-            return LEAF
+        if not self.children:
+            return self.operator
         return f"{self.operator}({','.join(map(str, self.children))})"
 
     def __repr__(self) -> str:
@@ -131,8 +170,8 @@ class Expression:
 
     def latex(self) -> str:
         """Return the function of `x` as LaTeX, without dollar signs."""
-        if self.operator == LEAF:
-            return LEAF
+        if not self.children:
+            return self.operator
         operator = OPERATORS[self.operator]
         arguments = [child.latex() for child in self.children]
         if operator.arity == N_ARY:
@@ -168,8 +207,33 @@ def run_program(program: Program, x: Tensor) -> Tensor:
 
 
 def apply_operator(expression: Expression, values: Sequence[Tensor]) -> Tensor:
-    """Apply the outermost operator of an expression to the values of its children."""
-    return OPERATORS[expression.operator].function(*values)
+    """Apply the outermost operator of an expression to the values of its children.
+
+    A number takes the input as its one argument, for its shape, dtype and device.
+    """
+    return _function_of(expression)(*values)
+
+
+def _function_of(expression: Expression) -> Callable[..., Tensor]:
+    if expression.children:
+        return OPERATORS[expression.operator].function
+    return functools.partial(constant, value=float(expression.operator))
+
+
+def _as_float(value: object) -> float | None:
+    """Return a real number as a float, infinite where it is too large; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf
+
+
+def _refuse(value: object, expected: str) -> NoReturn:
+    raise ExpressionError(
+        f"got {type(value).__name__}", text=repr(value), position=0, expected=expected
+    )
 
 
 @functools.lru_cache(maxsize=65536)
@@ -182,8 +246,8 @@ def program_of(expression: Expression) -> Program:
         if node.operator == LEAF:
             return 0
         if node not in positions:
-            arguments = tuple(place(child) for child in node.children)
-            steps.append((OPERATORS[node.operator].function, arguments))
+            arguments = tuple(place(child) for child in node.children) or (0,)
+            steps.append((_function_of(node), arguments))
             positions[node] = len(steps)
         return positions[node]
 

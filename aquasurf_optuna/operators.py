@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 
@@ -23,7 +24,7 @@ N_ARY = -1
 """The arity of an operator that takes two or more arguments."""
 
 LEAF = "x"
-"""The name of the input, the only leaf of an expression."""
+"""The name of the input; the other leaves of an expression are numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,17 +57,23 @@ class Operator:
         return "one argument" if self.arity == 1 else "two arguments"
 
 
-def _constant(x: Tensor, value: float) -> Tensor:
+def constant(x: Tensor, value: float) -> Tensor:
+    """Return a number in the shape, dtype and device of `x`, with zero gradient.
+
+    A number beyond the range of the dtype is infinite, as IEEE arithmetic converts it.
+    """
+    if abs(value) > torch.finfo(x.dtype).max:
+        value = math.copysign(math.inf, value)
     # `where` keeps the path to x, so that the gradient exists and is zero, for infinite x too.
     return torch.where(torch.ones_like(x, dtype=torch.bool), torch.full_like(x, value), x)
 
 
 def _zero(x: Tensor) -> Tensor:
-    return _constant(x, 0.0)
+    return constant(x, 0.0)
 
 
 def _one(x: Tensor) -> Tensor:
-    return _constant(x, 1.0)
+    return constant(x, 1.0)
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -18,5 +18,21 @@ def _extend(children: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expres
     return st.sampled_from(sorted(OPERATORS)).flatmap(nodes)
 
 
-def expressions(max_leaves: int = 6) -> st.SearchStrategy[Expression]:
-    return st.recursive(st.just(X), _extend, max_leaves=max_leaves)
+def constants() -> st.SearchStrategy[Expression]:
+    """Any number that an expression may hold, tiny and huge ones included."""
+    whole = st.integers(-10, 10).map(float)
+    numbers = whole | st.floats(allow_nan=False, allow_infinity=False)
+    return numbers.map(Expression.constant)
+
+
+def moderate_constants() -> st.SearchStrategy[Expression]:
+    """Numbers as a user writes them, with which arithmetic stays within the range of doubles."""
+    return st.integers(-40, 40).map(lambda tenths: Expression.constant(tenths / 10))
+
+
+def expressions(
+    max_leaves: int = 6, numbers: st.SearchStrategy[Expression] | None = None
+) -> st.SearchStrategy[Expression]:
+    """Random trees over `x` and numbers, moderate ones unless told otherwise."""
+    others = moderate_constants() if numbers is None else numbers
+    return st.recursive(st.just(X) | others, _extend, max_leaves=max_leaves)

@@ -95,6 +95,6 @@ def _key_of(values: np.ndarray) -> str:
 
 def _values(expression: Expression, known: dict[Expression, Tensor]) -> Tensor:
     if expression not in known:
-        values = [_values(child, known) for child in expression.children]
+        values = [_values(each, known) for each in expression.children or (Expression(LEAF),)]
         known[expression] = apply_operator(expression, values)
     return known[expression]

@@ -75,23 +75,26 @@ def test_the_state_dict_is_empty_and_loads() -> None:
     assert torch.equal(swapped[0].weight, relu[0].weight)
 
 
-def test_compile_without_graph_breaks() -> None:
+@pytest.mark.parametrize("text", [TEXT, "max(mul(0.5,x),-0.1)"])
+def test_compile_without_graph_breaks(text: str) -> None:
     x = torch.linspace(-2, 2, 9)
-    activation = Activation(TEXT)
+    activation = Activation(text)
     compiled = torch.compile(activation, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x), activation(x))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own warnings differ between machines
-def test_compile_with_the_default_backend() -> None:
+@pytest.mark.parametrize("text", [TEXT, "max(mul(0.5,x),-0.1)"])
+def test_compile_with_the_default_backend(text: str) -> None:
     x = torch.linspace(-2, 2, 9)
-    activation = Activation(TEXT)
+    activation = Activation(text)
     assert torch.allclose(torch.compile(activation, fullgraph=True)(x), activation(x))
 
 
-def test_export() -> None:
-    network = nn.Sequential(nn.Linear(3, 3), Activation(TEXT))
+@pytest.mark.parametrize("text", [TEXT, "max(mul(0.5,x),-0.1)"])
+def test_export(text: str) -> None:
+    network = nn.Sequential(nn.Linear(3, 3), Activation(text))
     x = torch.linspace(-1, 1, 6).reshape(2, 3)
     exported = torch.export.export(network, (x,))
     assert torch.allclose(exported.module()(x), network(x))
@@ -130,6 +133,13 @@ def test_a_wrong_inplace_is_refused() -> None:
 def test_other_keywords_are_refused() -> None:
     with pytest.raises(TypeError, match="alpha"):
         Activation(TEXT, alpha=1.0)  # type: ignore[call-arg] # that it is refused is the test
+
+
+def test_an_activation_with_numbers_survives_pickle_and_deepcopy() -> None:
+    activation = Activation("max(mul(0.5,x),-0.1)")
+    x = torch.tensor([-1.0, 3.0])
+    for again in (pickle.loads(pickle.dumps(activation)), copy.deepcopy(activation), activation):
+        assert again(x).tolist() == pytest.approx([-0.1, 1.5])
 
 
 def test_bad_text_is_refused_at_the_door() -> None:

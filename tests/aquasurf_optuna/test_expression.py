@@ -4,16 +4,17 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aquasurf_optuna.exceptions import AquaSurfError, ExpressionError
-from aquasurf_optuna.expression import BASELINES, Expression
+from aquasurf_optuna.expression import BASELINES, Expression, program_of
 from aquasurf_optuna.operators import OPERATORS
 from tests.oracles.operator_oracles import evaluate
-from tests.strategies import X, expressions
+from tests.strategies import X, constants, expressions
 
 PUBLISHED = [
     "mul(hard_sigmoid(hard_sigmoid(x)),elu(x))",
@@ -24,6 +25,7 @@ PUBLISHED = [
     "mul(swish(x),erfc(bessel_i0e(x)))",
     "square(erfc(softplus(x)))",
     "min(square(softplus(x)),negative(x))",
+    "swish(mul(-2,x))",
     "x",
 ]
 
@@ -33,7 +35,7 @@ def test_text_comes_back(text: str) -> None:
     assert str(Expression.parse(text)) == text
 
 
-@given(expressions())
+@given(expressions(numbers=constants()))
 def test_random_trees_come_back(expression: Expression) -> None:
     again = Expression.parse(str(expression))
     assert again == expression
@@ -84,7 +86,18 @@ def test_depth_and_node_count() -> None:
         ("x(x)", 1, "after the end"),
         ("relu(é)", 5, "ASCII"),
         ("__import__('os')", 0, "unknown operator '__import__'"),
-        ("relu(1)", 5, "found '1'"),
+        ("relu(-x)", 5, "found '-' .*a function such as relu.x., x, or a number such as 0.5"),
+        ("mul(+1,x)", 4, r"found '\+'"),
+        ("mul(1,x)2", 8, "found '2' after the end"),
+        ("2x", 1, "found 'x' after the end"),
+        ("mul(0.5.1,x)", 7, "found '.'"),
+        ("mul(1_000,x)", 5, "found '_'"),
+        ("add(1e999,x)", 4, "1e999 is not a finite number .*numbers are finite"),
+        ("add(x,-inf)", 6, "-inf is not a finite number"),
+        ("add( NaN,x)", 5, "NaN is not a finite number"),
+        ("infinity", 0, "infinity is not a finite number"),
+        ("0.5(x)", 3, "after the end"),
+        ("rellu(x)", 0, "known are x, numbers, zero, one"),
     ],
 )
 def test_bad_text_is_refused(text: str, position: int, message: str) -> None:
@@ -105,8 +118,9 @@ def test_bad_text_is_refused(text: str, position: int, message: str) -> None:
         ("a" * 10_000_000, "unknown operator 'aaa"),
         (" " * 10_000_000, "empty"),
         ("x" + " " * 10_000_000 + ")", "after the end"),
+        ("9" * 10_000_000, "9999... is not a finite number"),
     ],
-    ids=["parentheses", "calls", "arguments", "name", "spaces", "tail"],
+    ids=["parentheses", "calls", "arguments", "name", "spaces", "tail", "digits"],
 )
 def test_ten_megabytes_end_in_a_short_error(text: str, message: str) -> None:
     with pytest.raises(ExpressionError, match=message) as caught:
@@ -136,6 +150,10 @@ def test_a_tree_that_doubles_is_stopped() -> None:
         ("relu", (), "relu got 0 arguments"),
         ("x", (X,), "x got arguments"),
         ("nothing", (X,), "unknown operator"),
+        ("0.5", (X,), "0.5 got arguments .*write 0.5 alone"),
+        ("0.50", (), "0.50 is not how a number is written here .*Expression.constant"),
+        ("1e999", (), "not how a number is written"),
+        (0.5, (), "got float .*Expression.constant"),
     ],
 )
 def test_trees_built_by_hand_are_checked(
@@ -181,8 +199,6 @@ def test_values_agree_with_plain_recursion(expression: Expression, x: float) -> 
 
 def test_a_shared_part_is_computed_once() -> None:
     shared = Expression.parse("add(exp(x),exp(x))")
-    from aquasurf_optuna.expression import program_of
-
     assert [function for function, _ in program_of(shared)] == [torch.exp, torch.add]
 
 
@@ -207,6 +223,88 @@ def test_hash_is_right_in_another_process() -> None:
     )
     data = pickle.dumps(expression)
     subprocess.run([sys.executable, "-c", script], input=data, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "value"),
+    [
+        ("0.5", "0.5", 0.5),
+        ("00.50", "0.5", 0.5),
+        (".5", "0.5", 0.5),
+        ("-.5", "-0.5", -0.5),
+        ("2.", "2", 2.0),
+        ("2.0", "2", 2.0),
+        ("-0", "0", 0.0),
+        ("-0.0", "0", 0.0),
+        ("1E3", "1000", 1000.0),
+        ("1e15", "1000000000000000", 1e15),
+        ("10000000000000000", "1e+16", 1e16),
+        ("1e16", "1e+16", 1e16),
+        ("0.00001", "1e-05", 1e-5),
+        ("0.1000000000000000055511151231257827", "0.1", 0.1),
+        ("5e-324", "5e-324", 5e-324),
+        ("1e-999", "0", 0.0),
+    ],
+)
+def test_numbers_are_leaves_in_their_shortest_form(text: str, canonical: str, value: float) -> None:
+    number = Expression.parse(f" {text} ")
+    assert (str(number), number.value) == (canonical, value)
+    assert number == Expression(canonical) == Expression.constant(value)
+    assert (number.depth, number.node_count, number.is_leaf) == (0, 0, True)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_finite_number_comes_back(value: float) -> None:
+    number = Expression.constant(value)
+    assert number.value == value
+    assert Expression.parse(str(number)) == number
+    assert float(str(number)) == value
+
+
+@pytest.mark.parametrize("value", [1, np.float64(1), np.float32(1), np.int64(1), 1.0])
+def test_a_constant_takes_any_real_number(value: float) -> None:
+    assert Expression.constant(value) == Expression.parse("1")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, -math.inf, True, "0.5", None, 1j, pytest.param(10**5000, id="huge"), np.bool_(True)],
+)
+def test_what_is_no_finite_number_is_refused(value: object) -> None:
+    with pytest.raises(ExpressionError, match=r"got .*pass a finite number such as 0\.5"):
+        Expression.constant(value)  # type: ignore[arg-type] # the wrong type is the test
+
+
+def test_only_numbers_have_a_value() -> None:
+    expression = Expression.parse("mul(-2,relu(x))")
+    assert [(part.value, part.is_leaf) for part in expression.walk()] == [
+        (None, False),
+        (-2.0, True),
+        (None, False),
+        (None, True),
+    ]
+    assert (expression.depth, expression.node_count) == (2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_a_number_is_a_tensor_like_the_input_without_gradient(dtype: torch.dtype) -> None:
+    x = torch.tensor([[math.inf], [math.nan], [1.0]], dtype=dtype, requires_grad=True)
+    result = Expression.parse("0.1")(x)
+    assert torch.equal(result, torch.full((3, 1), 0.1, dtype=dtype))
+    result.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0.0]] * 3
+
+
+def test_a_number_beyond_the_range_of_the_dtype_is_infinite() -> None:
+    number = Expression.parse("mul(-1e300,x)")
+    assert number(torch.ones(1)).tolist() == [-math.inf]
+    assert number(torch.ones(1, dtype=torch.float64)).tolist() == [-1e300]
+
+
+def test_a_number_that_occurs_twice_is_computed_once() -> None:
+    expression = Expression.parse("add(mul(0.5,x),max(x,0.5))")
+    assert len(program_of(expression)) == 4
 
 
 def test_expressions_are_frozen() -> None:

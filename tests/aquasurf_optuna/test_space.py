@@ -97,6 +97,15 @@ def test_n_ary_placeholders() -> None:
     assert space.index(space[54_321]) == 54_321
 
 
+def test_a_schema_may_hold_numbers() -> None:
+    space = SearchSpace("mul(0.50, unary(x))", unary=["tanh", "relu"])
+    assert space.schema == "mul(0.5,unary(x))"
+    assert [str(each) for each in space] == ["mul(0.5,tanh(x))", "mul(0.5,relu(x))"]
+    assert space.index("mul(.5,relu(x))") == 1
+    assert Expression.parse("mul(0.25,relu(x))") not in space
+    assert space == SearchSpace(space.schema, unary=["tanh", "relu"])
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [

@@ -71,7 +71,7 @@ SCALAR: dict[str, Callable[..., float]] = {
 def evaluate(expression: Expression, x: float) -> float:
     """The function at one point, by plain recursion over the tree."""
     if not expression.children:
-        return x
+        return x if expression.operator == "x" else float(expression.operator)
     arguments = [evaluate(child, x) for child in expression.children]
     return SCALAR[expression.operator](*arguments)
 

@@ -9,7 +9,7 @@ import pytest
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.equality import linked
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.outputs import _key_of, function_key, output_features
+from aquasurf_optuna.features.outputs import _key_of, function_key, output_features, standard_inputs
 from aquasurf_optuna.space import SearchSpace
 
 
@@ -39,6 +39,8 @@ def test_keys_are_the_classes_of_the_three_node_space(
         ("zero(x)", "negative(zero(x))"),  # 0 and -0
         ("div(zero(x),zero(x))", "negative(div(zero(x),zero(x)))"),  # NaN and -NaN
         ("add(sigmoid(x),x)", "add(x,sigmoid(x))"),
+        ("max(x,0)", "relu(x)"),
+        ("2", "add(one(x),1)"),
         # Not the same bits.
         ("tanh(x)", "div(sinh(x),cosh(x))"),
     ],
@@ -81,3 +83,11 @@ def test_values_that_print_the_same_are_linked(value: float, change: float) -> N
     first, second = np.full(1000, value), np.full(1000, value * (1 + change))
 
     assert linked(first, second) or _key_of(first) != _key_of(second)
+
+
+def test_outputs_with_numbers() -> None:
+    texts = ("x", "2", "mul(-0.5,x)", "pow(x,2)", "add(2,mul(-0.5,x))")
+    got = output_features([Expression.parse(text) for text in texts])
+    x = standard_inputs().numpy()
+    expected = [x, np.full_like(x, 2.0), -0.5 * x, x**2, 2 - 0.5 * x]
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
