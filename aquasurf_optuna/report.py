@@ -16,6 +16,7 @@ from pathlib import Path
 import optuna
 import plotly.graph_objects as go
 
+from aquasurf_optuna._naming import names_of_equals
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.sampler import AquaSurfSampler
@@ -27,7 +28,7 @@ from aquasurf_optuna.visualization import (
     plot_search_progress,
 )
 from aquasurf_optuna.visualization._comparison import ComparisonRow, comparison_rows
-from aquasurf_optuna.visualization._names import names_of_equals, number
+from aquasurf_optuna.visualization._names import number
 from aquasurf_optuna.visualization._page import Section, Table, page
 from aquasurf_optuna.visualization._trials import (
     Baselines,

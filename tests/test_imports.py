@@ -14,6 +14,7 @@ AQUASURF = (
     "activation",
     "features.outputs",
     "equality",
+    "_naming",
     "space",
     "catalogue",
     "features._kfac",

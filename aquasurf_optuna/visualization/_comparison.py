@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import plotly.graph_objects as go
 
+from aquasurf_optuna._naming import display_name
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.visualization._names import display_name, escaped, number, spread, wrapped
+from aquasurf_optuna.visualization._names import escaped, number, spread, wrapped
 from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,

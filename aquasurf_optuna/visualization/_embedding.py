@@ -9,11 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
+from aquasurf_optuna._naming import names_of_equals
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.visualization._labels import label_places
-from aquasurf_optuna.visualization._names import escaped, names_of_equals, number
+from aquasurf_optuna.visualization._names import escaped, number
 from aquasurf_optuna.visualization._style import (
     GREY,
     INK,

@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from aquasurf_optuna._naming import display_name, names_of_equals
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.features.outputs import INPUT_BOUND
-from aquasurf_optuna.visualization._names import display_name, names_of_equals, number, wrapped
+from aquasurf_optuna.visualization._names import number, wrapped
 from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,

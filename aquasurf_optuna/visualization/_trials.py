@@ -13,10 +13,10 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from aquasurf_optuna._naming import display_name, names_of_equals
 from aquasurf_optuna.exceptions import AquaSurfError, SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.space import SearchSpace
-from aquasurf_optuna.visualization._names import display_name, names_of_equals
 from aquasurf_optuna.visualization._style import Direction
 
 Baselines = Sequence[str | Expression] | Mapping[str, float] | Mapping[Expression, float]
