@@ -13,6 +13,7 @@ from aquasurf_optuna.exceptions import (
     FeatureStoreError,
     InitializationError,
     InvalidSpectrumError,
+    OperatorError,
     PrecomputeError,
     SamplerError,
     SpaceError,
@@ -29,6 +30,7 @@ from aquasurf_optuna.features.featurizer import (
 from aquasurf_optuna.features.fisher import FisherSpectrum, fisher_log_eigenvalues
 from aquasurf_optuna.features.losses import Likelihood
 from aquasurf_optuna.features.outputs import output_features, standard_inputs
+from aquasurf_optuna.operators import Operator, register_operator, registered_operators
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
@@ -52,6 +54,8 @@ __all__ = [
     "InitializationError",
     "InvalidSpectrumError",
     "Likelihood",
+    "Operator",
+    "OperatorError",
     "PrecomputeError",
     "PrecomputeOptions",
     "PrecomputeSummary",
@@ -63,5 +67,7 @@ __all__ = [
     "UnsupportedModelError",
     "fisher_log_eigenvalues",
     "output_features",
+    "register_operator",
+    "registered_operators",
     "standard_inputs",
 ]

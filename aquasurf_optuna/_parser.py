@@ -223,7 +223,10 @@ def unknown_operator(name: str, operators: Iterable[str]) -> Problem:
     word = name[:_LONGEST_NAME_SHOWN].lower()
     near = difflib.get_close_matches(word, [*known, LEAF], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"unknown operator {shown!r}", f"{hint}known are x, numbers, {', '.join(known)}"
+    return (
+        f"unknown operator {shown!r}",
+        f"{hint}known are x, numbers, {', '.join(known)}; register_operator adds your own",
+    )
 
 
 def _shortened(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,14 @@ class Activation(nn.Module):
         result = run_program(self._program, x)
         # A caller may change the result in place; it must not be the input under another name.
         return torch.clone(x) if result is x else result
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Functions of the user's operators cannot all be pickled; the expression names them.
+        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call] # torch leaves it untyped
+        self._program = program_of(self.expression)
 
     def extra_repr(self) -> str:
         """Show the function in the network's printed form."""

@@ -33,6 +33,10 @@ class ExpressionError(AquaSurfError, ValueError):
         return (_rebuild_expression_error, (self.problem, self.text, self.position, self.expected))
 
 
+class OperatorError(AquaSurfError, ValueError):
+    """A function cannot be registered as an operator."""
+
+
 class SpaceError(AquaSurfError, ValueError):
     """A schema, an index or an expression does not fit a search space."""
 

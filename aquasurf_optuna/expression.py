@@ -28,7 +28,7 @@ from aquasurf_optuna._parser import (
     problem_of_size,
 )
 from aquasurf_optuna.exceptions import ExpressionError
-from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS, constant
+from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS, constant, registered_operators
 
 Program = tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
 """Steps (function, positions of its arguments); value 0 is the input, step i makes value i + 1."""
@@ -152,8 +152,11 @@ class Expression:
             and self.children == other.children
         )
 
-    def __reduce__(self) -> tuple[Callable[[str], Expression], tuple[str]]:
+    def __reduce__(self) -> tuple[object, ...]:
         # Through the text: a stored hash would be wrong in another process.
+        own = {operator.name for operator in registered_operators()}
+        if own and (used := own.intersection(node.operator for node in self.walk())):
+            return (_parsed_where_known, (str(self), tuple(sorted(used))))
         return (Expression.parse, (str(self),))
 
     def __copy__(self) -> Expression:
@@ -191,6 +194,19 @@ class Expression:
             TypeError: If `x` is not a floating tensor.
         """
         return run_program(program_of(self), x)
+
+
+def _parsed_where_known(text: str, own: tuple[str, ...]) -> Expression:
+    """Read a text that uses the user's operators, when it comes out of a pickle."""
+    missing = [name for name in own if name not in OPERATORS]
+    if missing:
+        raise ExpressionError(
+            f"operator {missing[0]!r} is not known in this process, but was where this was pickled",
+            text=text,
+            position=text.index(f"{missing[0]}("),
+            expected=f"call register_operator({missing[0]!r}, ...) here first",
+        )
+    return Expression.parse(text)
 
 
 def run_program(program: Program, x: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ published ones, so that published functions read as they are. Every function is 
 for any shape and any floating dtype, never writes to its arguments, and follows IEEE arithmetic:
 NaN goes in, NaN comes out (`max`, `min` and `relu` included).
 
+The user's own operators stand beside these once `register_operator` has taken them. They live as
+long as the process; those that measure functions for this one are told of them.
+
 Symbols: `x`, `a`, `b` are tensors of one shape; an n-ary operator takes two or more of them.
 """
 
@@ -13,18 +16,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from aquasurf_optuna._operator_checks import agree, check_name, check_pattern, probe
+from aquasurf_optuna.exceptions import OperatorError
 
 N_ARY = -1
 """The arity of an operator that takes two or more arguments."""
 
 LEAF = "x"
 """The name of the input; the other leaves of an expression are numbers."""
+
+BACKENDS = ("torch", "numpy", "jax", "keras")
+"""The libraries for which an operator may bring its source text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +50,8 @@ class Operator:
         separator: What stands between the arguments of an n-ary operator in LaTeX.
         cost: Rank of simplicity (0 trivial, 1 arithmetic, 2 division, 3 one exponential or its
             like, 4 a power or an error function, 5 a Bessel function); only its order matters.
+        sources: Backend (see `BACKENDS`) -> pattern of the source text that computes it there, for
+            operators of the user's.
     """
 
     name: str
@@ -48,6 +60,17 @@ class Operator:
     latex: str
     separator: str = ", "
     cost: int = 1
+    sources: Mapping[str, str] = dataclasses.field(
+        default_factory=lambda: MappingProxyType({}), hash=False
+    )
+
+    def __post_init__(self) -> None:
+        # The dataclass is frozen; what it holds is to be so too.
+        object.__setattr__(self, "sources", MappingProxyType(dict(self.sources)))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return (_rebuilt, ({**values, "sources": dict(self.sources)},))
 
     @property
     def takes(self) -> str:
@@ -55,6 +78,10 @@ class Operator:
         if self.arity == N_ARY:
             return "two or more arguments"
         return "one argument" if self.arity == 1 else "two arguments"
+
+
+def _rebuilt(values: dict[str, Any]) -> Operator:
+    return Operator(**values)
 
 
 def constant(x: Tensor, value: float) -> Tensor:
@@ -189,7 +216,117 @@ BINARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _BINARY)
 N_ARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _N_ARY)
 """The 4 n-ary operators of the four-node space (Appendix B)."""
 
-OPERATORS: MappingProxyType[str, Operator] = MappingProxyType(
-    {op.name: op for op in (*_UNARY, *_UNARY_COATNET, *_BINARY, *_N_ARY)}
-)
-"""Every operator by its name."""
+_known = {op.name: op for op in (*_UNARY, *_UNARY_COATNET, *_BINARY, *_N_ARY)}
+_published = frozenset(_known)
+
+OPERATORS: Mapping[str, Operator] = MappingProxyType(_known)
+"""Every operator by its name, the user's own after the published ones; read only."""
+
+
+def register_operator(
+    name: str,
+    function: Callable[..., Tensor],
+    *,
+    latex: str | None = None,
+    arity: int = 1,
+    cost: int = 3,
+    sources: Mapping[str, str] | None = None,
+) -> Operator:
+    r"""Make a function of your own an operator, in this process and those that measure for it.
+
+    From then on `name` may stand in expressions, schemas and the choices of a `SearchSpace`. A
+    process that reads such a text by itself has to register it first: put the call into the module
+    that all of them import. Such a module, or a cell of a notebook, may run twice: a name keeps its
+    first function, which the next has to agree with, and takes the newest of what only shows it.
+
+    Args:
+        name: ASCII letters, digits and underscores, a letter first.
+        function: Takes as many tensors as `arity` says and returns one of the same shape and dtype.
+            Elementwise, for any shape and every floating dtype, without effects, differentiable by
+            torch. It is tried out on a few numbers in float32 and float64.
+        latex: Pattern with `{0}` and `{1}` for the arguments, or `{args}` for all of an n-ary
+            operator's with commas between; other braces are doubled. Arguments are put in without
+            parentheses, so write those that it needs. None for `\text{name}(...)`.
+        arity: 1, 2, or `N_ARY` for two or more.
+        cost: Rank of simplicity, see `Operator`; the simpler of two equal graphs stands for both.
+        sources: Backend, of `BACKENDS`, -> source text with fields as in `latex`, such as
+            `{"numpy": "numpy.sinc({0})"}`.
+
+    Returns:
+        The operator.
+
+    Raises:
+        OperatorError: If the name is taken by another function, or an argument is outside of what
+            is allowed.
+    """
+    check_name(name)
+    if name in _published:
+        raise OperatorError(f"{name!r} is an operator of the paper's; choose another name")
+    if isinstance(arity, bool) or arity not in (1, 2, N_ARY):
+        raise OperatorError(f"arity must be 1, 2 or N_ARY ({N_ARY}), got {arity!r}")
+    if isinstance(cost, bool) or not isinstance(cost, int) or cost < 0:
+        raise OperatorError(f"cost must be a whole number from 0 on, got {cost!r}")
+    fields = _fields(arity)
+    _check_sources(sources, fields)
+    pattern = _default_latex(name, fields) if latex is None else latex
+    check_pattern(pattern, fields, "latex")
+    if not callable(function):
+        raise OperatorError(f"function must take and return tensors, got {function!r}")
+    probe(name, function, _counts(arity))
+    return _add(Operator(name, arity, function, pattern, cost=cost, sources=dict(sources or {})))
+
+
+def registered_operators() -> tuple[Operator, ...]:
+    """Return the user's own operators, in the order in which they came."""
+    return tuple(operator for name, operator in _known.items() if name not in _published)
+
+
+def install_operators(operators: Iterable[Operator]) -> None:
+    """Make operators known that another process has registered.
+
+    Raises:
+        OperatorError: If a name is taken by another function here.
+    """
+    for operator in operators:
+        _add(operator)
+
+
+def _add(operator: Operator) -> Operator:
+    """Add an operator that has passed its tests, unless it is here already; return what is here."""
+    known = _known.setdefault(operator.name, operator)
+    if known == operator:
+        return known
+    counts = _counts(operator.arity)
+    if known.arity != operator.arity or not agree(
+        *(probe(each.name, each.function, counts) for each in (known, operator))
+    ):
+        raise OperatorError(
+            f"operator {operator.name!r} is registered already, as a function of {known.takes} "
+            "with other values; choose another name, or start a new process"
+        )
+    same_function = dataclasses.replace(operator, function=known.function)
+    if same_function != known:
+        _known[operator.name] = same_function
+    return _known[operator.name]
+
+
+def _fields(arity: int) -> tuple[str, ...]:
+    return {1: ("0",), 2: ("0", "1"), N_ARY: ("args",)}[arity]
+
+
+def _counts(arity: int) -> tuple[int, ...]:
+    return (2, 3) if arity == N_ARY else (arity,)
+
+
+def _default_latex(name: str, fields: tuple[str, ...]) -> str:
+    shown = name.replace("_", r"\_")
+    return rf"\text{{{{{shown}}}}}({', '.join(f'{{{field}}}' for field in fields)})"
+
+
+def _check_sources(sources: Mapping[str, str] | None, fields: tuple[str, ...]) -> None:
+    for backend, pattern in (sources or {}).items():
+        if backend not in BACKENDS:
+            raise OperatorError(
+                f"sources has {backend!r}; it maps {', '.join(BACKENDS)} to source texts"
+            )
+        check_pattern(pattern, fields, f"the source for {backend}")

@@ -8,7 +8,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 AQUASURF = (
     "exceptions",
+    "_operator_checks",
     "operators",
+    "_shipping",
     "_parser",
     "expression",
     "activation",

@@ -27,6 +27,7 @@ import cloudpickle
 import psutil
 import torch
 
+from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.exceptions import PrecomputeError
 from aquasurf_optuna.features._feature import StoppedError
 
@@ -56,7 +57,8 @@ class Child:
     """Calls one function in a process of its own, one call at a time.
 
     Args:
-        function: Pickled by value where it comes from a script or a closure.
+        function: Pickled by value where it comes from a script or a closure; the user's operators
+            go with it.
         threads: Of torch, in that process.
         stop: When set, calls are given up and the process is ended.
 
@@ -81,7 +83,7 @@ class Child:
         )
         listener.start()
         try:
-            self._ask(cloudpickle.dumps((function, threads)), _START_SECONDS, None)
+            self._ask(cloudpickle.dumps((with_operators(function), threads)), _START_SECONDS, None)
         except (EndedError, TookTooLongError) as error:
             raise PrecomputeError(
                 f"a process for measuring did not start: {error}; what it wrote to standard error "

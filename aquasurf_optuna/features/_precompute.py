@@ -21,6 +21,7 @@ import joblib
 import torch
 from tqdm import tqdm
 
+from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.exceptions import FeatureStoreError, PrecomputeError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.features._feature import Featurizer, SharedStore, StoppedError
@@ -244,7 +245,7 @@ def _run_workers(
 def _through_joblib(workers: int, worker: Callable[[], int]) -> int:
     # All begin at once: each is one call as long as the run.
     run = joblib.Parallel(n_jobs=workers, batch_size=1, pre_dispatch="all")
-    return sum(run(joblib.delayed(worker)() for _ in range(workers)))
+    return sum(run(joblib.delayed(with_operators(worker))() for _ in range(workers)))
 
 
 def _in_threads(workers: int, worker: Callable[[threading.Event], int]) -> int:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
@@ -283,7 +284,8 @@ class FisherFeaturizer:
         size = min(_LARGEST_CHUNK, math.ceil(len(texts) / (4 * workers)))
         chunks = [texts[start : start + size] for start in range(0, len(texts), size)]
         run = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")
-        for pairs in run(joblib.delayed(_measure_chunk)(self, chunk) for chunk in chunks):
+        work = with_operators(functools.partial(_measure_chunk, self))
+        for pairs in run(joblib.delayed(work)(chunk) for chunk in chunks):
             yield from pairs
 
     def _build(self, factory: ActivationFactory) -> nn.Module:
