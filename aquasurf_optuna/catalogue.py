@@ -1,14 +1,9 @@
 """A search space without its duplicates: classes of equal functions, and one name for each.
 
 Different graphs can be the same function, `max(x,zero(x))` and `relu(x)` for example, and training
-both is waste. Two functions count as equal by their values on the 1,000 fixed inputs of
-`features/outputs.py`, under one of two rules:
-
-- `"tolerance"` (default): in float64, two functions are linked when at every input both values are
-  NaN, both the same infinity, or differ by at most `RELATIVE_TOLERANCE` of the larger one. Classes
-  are the connected components of these links, so they do not depend on any order.
-- `"identical"`: bit for bit in float32, with -0 equal to 0 and NaN to NaN. This is the paper's rule
-  (Appendix E); it separates functions that differ by rounding alone.
+both is waste. `equality.py` says when two functions are linked, by their values on the 1,000 fixed
+inputs. Classes are the connected components of these links: functions of different classes are
+never linked, two of one class are joined by a chain of linked ones, and no order matters.
 
 Shapes: `g` graphs of the space, `c` classes, outputs `(c, 1000)`.
 """
@@ -16,69 +11,162 @@ Shapes: `g` graphs of the space, `c` classes, outputs `(c, 1000)`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
-from typing import get_args
+import functools
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 
+from aquasurf_optuna._catalogue_file import CatalogueFile
+from aquasurf_optuna._classes import Classes, Resources, classes_of
+from aquasurf_optuna._grouping import Neighbours
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Rule, linked, same
+from aquasurf_optuna.equality import Equality, Invariance, Rule
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.outputs import output_features
-from aquasurf_optuna.operators import OPERATORS
+from aquasurf_optuna.features.outputs import N_INPUTS, output_features
 from aquasurf_optuna.space import SearchSpace
+
+_ROWS_AT_ONCE = 4096
+
+Outputs = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 
 class Catalogue:
-    """The different functions of a space. Made by `Catalogue.of`.
+    """The different functions of a space. Made by `Catalogue.of` or `Catalogue.load`.
 
     Attributes:
         space: The space.
-        rule: Which functions count as equal.
-        outputs: float64 array `(c, 1000)`, the values of each class's representative.
+        equality: Which functions count as equal.
         is_constant: bool array `(c,)`, True where a function takes one finite value everywhere, up
             to the tolerance.
         is_finite: bool array `(c,)`, True where all values are finite.
     """
 
-    def __init__(self, space: SearchSpace, rule: Rule, outputs: np.ndarray) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        equality: Equality,
+        classes: Classes,
+        stored: Outputs | None = None,
+    ) -> None:
         self.space = space
-        self.rule: Rule = rule
-        labels = _components(outputs) if rule == "tolerance" else _identical(outputs)
-        representatives = _simplest(space, labels)
-        # Classes are numbered by their representatives' places in the space.
-        order = np.argsort(representatives)
-        self._representatives = representatives[order]
-        self._class_of_graph = np.argsort(order)[labels]
-        known = outputs[self._representatives]
-        self._finder = _Finder(known, rule)
-        self.outputs = known.astype(np.float64, copy=False)
-        self.outputs.setflags(write=False)
-        self.is_finite = np.isfinite(self.outputs).all(axis=1)
-        self.is_constant = self.is_finite & _constant(self.outputs)
+        self.equality = equality
+        self.is_finite = classes.is_finite
+        self.is_constant = classes.is_constant
+        self._classes = classes
+        self._stored = stored
 
     @classmethod
-    def of(cls, space: SearchSpace, rule: Rule = "tolerance") -> Catalogue:
+    def of(
+        cls,
+        space: SearchSpace,
+        rule: Rule = "tolerance",
+        *,
+        invariance: Invariance = "none",
+        memory_limit: int = Resources.memory_limit,
+        spill: str | os.PathLike[str] | None = None,
+        n_threads: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Catalogue:
         """Evaluate every graph of a space and group equal functions.
 
+        Each distinct subexpression is evaluated once, in blocks. Values are not kept; about 100
+        bytes a graph are, beside the tables of subexpressions. The four-node space (1,023,516
+        graphs) takes some ten seconds on two cores.
+
         Args:
-            space: The space; every graph is evaluated (about 8 kB a graph in memory).
-            rule: `"tolerance"` or `"identical"`; see the module.
+            space: The space.
+            rule: `"tolerance"`, or `"identical"` for the paper's.
+            invariance: `"sign"` also merges f and -f, `"affine"` f and c f + d; see `equality.py`.
+            memory_limit: Bytes that the values of subexpressions may take in memory.
+            spill: Folder for such values that find no room there; they are deleted at the end.
+            n_threads: How many threads evaluate; all processors unless given.
+            progress: Called as `progress(done, total)`, in evaluations of distinct graphs.
 
         Raises:
-            SpaceError: If the rule is neither.
+            SpaceError: If the rule or the invariance is not one of these, or `memory_limit` does
+                not hold the values of subexpressions and no folder is given.
+            OSError: If the folder cannot be written to.
         """
-        if rule not in get_args(Rule):
-            raise SpaceError(f"rule must be 'tolerance' or 'identical', got {rule!r}")
-        dtype = torch.float64 if rule == "tolerance" else torch.float32
-        return cls(space, rule, output_features(list(space), dtype=dtype))
+        equality = Equality(rule, invariance)
+        resources = Resources(memory_limit, spill, n_threads, progress)
+        return cls(space, equality, classes_of(space, equality, resources))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Catalogue:
+        """Open a catalogue that was saved. Its arrays are mapped into memory, not read.
+
+        Args:
+            path: A file that `save` wrote.
+
+        Raises:
+            CatalogueError: If the file is none of ours, is damaged, of another version, or made
+                with other inputs or operators than are known here.
+            OSError: If it cannot be read.
+        """
+        file = CatalogueFile.open(path)
+        return cls(file.space, file.equality, file.classes, file.outputs)
+
+    def save(self, path: str | os.PathLike[str], *, outputs: bool = False) -> Path:
+        """Write the catalogue to a file, in the open format safetensors, with checksums.
+
+        The file appears whole or not at all; missing folders are made.
+
+        Args:
+            path: Where to write; an existing file is replaced.
+            outputs: Whether to write the outputs of all classes too, 8 kB each.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        blocks = self._blocks() if outputs else None
+        return CatalogueFile.write(path, self.space, self.equality, self._classes, blocks)
+
+    @property
+    def rule(self) -> Rule:
+        """Which functions count as equal: "tolerance" or "identical"."""
+        return self.equality.rule
+
+    @functools.cached_property
+    def outputs(self) -> NDArray[np.float64]:
+        """Values of each class's representative, float64 array `(c, 1000)`, read-only.
+
+        Made when first asked for, 8 kB a class: 3 GB for the four-node space. `outputs_of` gives
+        those of some classes.
+        """
+        outputs = np.empty((len(self), N_INPUTS))
+        start = 0
+        for block in self._blocks():
+            outputs[start : start + len(block)] = block
+            start += len(block)
+        outputs.setflags(write=False)
+        return outputs
+
+    def outputs_of(self, classes: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return the values of the representatives of some classes, float64 `(n, 1000)`.
+
+        Read from the file if the catalogue was loaded from one that has them, computed otherwise.
+
+        Raises:
+            IndexError: If there is no such class.
+            CatalogueError: If the file has changed since.
+        """
+        chosen = np.array([self._checked(int(class_id)) for class_id in classes], dtype=np.intp)
+        if self._stored is not None:
+            return self._stored(chosen)
+        dtype = getattr(torch, self.equality.dtype.name)
+        features = output_features([self[class_id] for class_id in chosen], dtype=dtype)
+        return features.astype(np.float64, copy=False)
 
     def __len__(self) -> int:
-        return len(self._representatives)
+        return len(self._classes.representatives)
 
     def __getitem__(self, class_id: int) -> Expression:
         """Return the representative of a class: the simplest member, the same on every machine.
@@ -88,10 +176,13 @@ class Catalogue:
         Raises:
             IndexError: If there is no such class.
         """
-        return self.space[int(self._representatives[self._checked(class_id)])]
+        return self.space[int(self._classes.representatives[self._checked(class_id)])]
 
     def __repr__(self) -> str:
-        return f"Catalogue({self.space!r}, rule={self.rule!r}, {len(self):,} classes)"
+        equality = f"rule={self.equality.rule!r}"
+        if self.equality.invariance != "none":
+            equality += f", invariance={self.equality.invariance!r}"
+        return f"Catalogue({self.space!r}, {equality}, {len(self):,} classes)"
 
     def members(self, class_id: int) -> tuple[Expression, ...]:
         """Return every graph of the space in one class, in the space's order.
@@ -99,14 +190,33 @@ class Catalogue:
         Raises:
             IndexError: If there is no such class.
         """
-        graphs = np.flatnonzero(self._class_of_graph == self._checked(class_id))
-        return tuple(self.space[int(graph)] for graph in graphs)
+        order, starts = self._by_class
+        checked = self._checked(class_id)
+        return tuple(self.space[int(g)] for g in order[starts[checked] : starts[checked + 1]])
 
-    def shuffled(self, seed: int) -> list[int]:
-        """Return the classes that are finite and not constant, in a random order.
+    def sample(self, n: int, *, seed: int | None = None, replace: bool = False) -> list[Expression]:
+        """Draw representatives, each class with the same probability.
 
         Args:
-            seed: Decides the order, on every machine alike.
+            n: How many.
+            seed: Makes the draw repeatable.
+            replace: Whether one may come twice.
+
+        Raises:
+            SpaceError: If `n` is negative, or there are fewer classes and none may come twice.
+        """
+        if n < 0 or (n > len(self) and not replace):
+            raise SpaceError(
+                f"n must be between 0 and {len(self)}, the number of classes, got {n}; "
+                "replace=True draws more"
+            )
+        drawn = np.random.default_rng(seed).choice(len(self), size=n, replace=replace)
+        return [self[class_id] for class_id in drawn.tolist()]
+
+    def shuffled(self, seed: int) -> list[int]:
+        """Return the classes that can be candidates, finite and not constant, in a random order.
+
+        The order in which a sampler with this seed draws its pool.
         """
         eligible = np.flatnonzero(self.is_finite & ~self.is_constant)
         order: list[int] = np.random.default_rng(seed).permutation(eligible).tolist()
@@ -128,89 +238,48 @@ class Catalogue:
         """Return the class of a function, by its place in the space or else by its values.
 
         Args:
-            expression: A graph of the space, or any other graph that computes the same as one.
+            expression: A graph of the space, or any other graph that computes the same as a
+                representative.
 
         Raises:
             SpaceError: If no function of the space equals it.
             ExpressionError: If a text does not name a function.
         """
         parsed = as_expression(expression)
-        if parsed in self.space:
-            return int(self._class_of_graph[self.space.index(parsed)])
-        class_id = self._finder.find(parsed)
+        graph = self.space.find(parsed)
+        if graph is not None:
+            return int(self._classes.of_graph[graph])
+        class_id = self._equal_class(parsed)
         if class_id is None:
             raise SpaceError(f"no function of {self.space!r} has the values of {parsed}")
         return class_id
+
+    def _equal_class(self, expression: Expression) -> int | None:
+        dtype = getattr(torch, self.equality.dtype.name)
+        row = self.equality.rows(output_features([expression], dtype=dtype))
+        near = self._neighbours.of(self.equality.fingerprints(row).sums[0])
+        if not len(near):
+            return None
+        rows = self.equality.rows(self.outputs_of(near))
+        found = near[self.equality.linked(np.broadcast_to(row, rows.shape), rows)]
+        return int(found.min()) if len(found) else None
+
+    @functools.cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(self._classes.sums)
+
+    @functools.cached_property
+    def _by_class(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Graphs in the order of their classes, `(g,)`, and where each class starts, `(c + 1,)`."""
+        order = np.argsort(self._classes.of_graph, kind="stable")
+        sizes = np.bincount(self._classes.of_graph, minlength=len(self))
+        return order, np.concatenate([[0], np.cumsum(sizes)])
+
+    def _blocks(self) -> Iterable[NDArray[np.float64]]:
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            yield self.outputs_of(np.arange(start, min(start + _ROWS_AT_ONCE, len(self))))
 
     def _checked(self, class_id: int) -> int:
         if not -len(self) <= class_id < len(self):
             raise IndexError(f"class {class_id} is outside a catalogue of {len(self)} classes")
         return class_id % len(self)
-
-
-class _Finder:
-    """Finds the class of a function that is not a graph of the space."""
-
-    def __init__(self, outputs: np.ndarray, rule: Rule) -> None:
-        self._outputs = outputs
-        self._rule = rule
-
-    def find(self, expression: Expression) -> int | None:
-        dtype = torch.float64 if self._rule == "tolerance" else torch.float32
-        values = output_features([expression], dtype=dtype)[0]
-        for class_id, known in enumerate(self._outputs):
-            equal = linked(values, known) if self._rule == "tolerance" else same(values, known)
-            if equal:
-                return class_id
-        return None
-
-
-def _components(outputs: np.ndarray) -> np.ndarray:
-    """Label the connected components of linked functions, `(g, 1000)` to `(g,)`.
-
-    Functions are sorted by one number each, the mean of sign(v) log(1 + |v|), whose derivative is
-    below 1/|v|: linked functions differ in it by no more than the tolerance, so only near
-    neighbours have to be compared.
-    """
-    with np.errstate(over="ignore"):
-        squashed = np.sign(outputs) * np.log1p(np.abs(outputs))
-    squashed = np.nan_to_num(squashed, nan=-2000.0, posinf=1000.0, neginf=-1000.0)
-    key = squashed.mean(axis=1)
-    order = np.argsort(key, kind="stable")
-    # Twice the tolerance leaves room for the rounding of the mean itself.
-    window = np.searchsorted(key[order], key[order] + 2 * RELATIVE_TOLERANCE, side="right")
-    links = [
-        (order[first], order[second])
-        for first in range(len(order))
-        for second in range(first + 1, window[first])
-        if linked(outputs[order[first]], outputs[order[second]])
-    ]
-    pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
-    size = len(outputs)
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1])
-
-
-def _identical(outputs: np.ndarray) -> np.ndarray:
-    """Label functions whose float32 values agree bit for bit, `(g, 1000)` to `(g,)`."""
-    # Adding 0 turns -0 into 0; one NaN stands for every NaN.
-    canonical = np.where(np.isnan(outputs), np.float32(np.nan), outputs + np.float32(0))
-    known: dict[bytes, int] = {}
-    return np.array([known.setdefault(row.tobytes(), len(known)) for row in canonical])
-
-
-def _constant(outputs: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", over="ignore"):
-        spread = outputs.max(axis=1) - outputs.min(axis=1)
-        flat: np.ndarray = spread <= RELATIVE_TOLERANCE * np.abs(outputs).max(axis=1)
-    return flat
-
-
-def _simplest(space: SearchSpace, labels: np.ndarray) -> np.ndarray:
-    """Return the index in the space of each class's simplest member, `(c,)`."""
-    best: dict[int, tuple[int, int, str, int]] = {}
-    for graph, (expression, label) in enumerate(zip(space, labels, strict=True)):
-        cost = sum(OPERATORS[n.operator].cost for n in expression.walk() if n.children)
-        rank = (expression.node_count, cost, str(expression), graph)
-        best[int(label)] = min(rank, best.get(int(label), rank))
-    return np.array([best[label][3] for label in range(len(best))])

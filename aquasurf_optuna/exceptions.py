@@ -41,6 +41,10 @@ class SpaceError(AquaSurfError, ValueError):
     """A schema, an index or an expression does not fit a search space."""
 
 
+class CatalogueError(AquaSurfError):
+    """A file of a catalogue is damaged, or does not fit the operators and inputs known here."""
+
+
 class UnsupportedModelError(AquaSurfError, ValueError):
     """A model cannot be used as it stands.
 

@@ -1,99 +1,187 @@
-"""Search spaces of activation functions, written as a schema in the paper's notation.
+"""Search spaces of activation functions, written as schemas in the paper's notation.
 
 A schema such as `binary(unary(x),unary(x))` is an expression in which `unary`, `binary` and `n_ary`
-stand for any operator of that kind; operators written by their own names are fixed. The places that
-are free are the nodes, numbered from the outermost inwards and from left to right. A graph of the
-space is one choice of operator a node, so a space is a mixed-radix number system: index and
-expression turn into each other without enumeration. In Optuna each node is one small categorical
-parameter, `activation.0`, `activation.1`, ... for the name `activation`.
+stand for any operator of that kind and `constant` for a number; operators written by their own
+names are fixed. The places that are free are the nodes, numbered from the outermost inwards and
+from left to right. A space is one schema or a union of several, and a graph of it is one choice of
+operator a node: index and expression turn into each other without enumeration (`_schema.py`).
+
+In Optuna each node is one small categorical parameter: `activation.0`, `activation.1`, ... for the
+name `activation`. A union is a conditional space: `activation.schema` chooses the schema, and only
+the nodes of that one are suggested, `activation.2.0`, `activation.2.1`, ... for schema number 2.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import bisect
+import functools
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
 
-from aquasurf_optuna._parser import Parser
+from aquasurf_optuna._schema import (
+    CONSTANT,
+    OPERATOR_PLACEHOLDERS,
+    SEPARATOR,
+    Place,
+    disjoint,
+    fixed,
+    free_names,
+    kept,
+    parse_schemas,
+)
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.exceptions import ExpressionError, SpaceError
+from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.operators import (
     BINARY_OPERATORS,
-    LEAF,
-    N_ARY,
+    COATNET_UNARY_OPERATORS,
     N_ARY_OPERATORS,
     OPERATORS,
     UNARY_OPERATORS,
-    Operator,
 )
 
 THREE_NODE_SCHEMA = "binary(unary(x),unary(x))"
 """The space of the benchmark data sets (Appendix B): 27 x 7 x 27 = 5,103 graphs."""
 
-_PLACEHOLDER_ARITY = {"unary": 1, "binary": 2, "n_ary": N_ARY}
+FOUR_NODE_SCHEMA = (
+    "binary(unary(unary(x)),unary(x)) | binary(unary(x),unary(unary(x)))"
+    " | n_ary(unary(x),unary(x),unary(x)) | unary(binary(unary(x),unary(x)))"
+    " | unary(unary(unary(unary(x))))"
+)
+"""The space of the searches on CIFAR-100 and ImageNet (Appendix B): 1,023,516 graphs."""
 
-
-@dataclasses.dataclass(frozen=True)
-class _SchemaNode:
-    name: str
-    children: tuple[_SchemaNode, ...] = ()
-
-    def walk(self) -> Iterator[_SchemaNode]:
-        yield self
-        for child in self.children:
-            yield from child.walk()
+COATNET_BASELINES = (
+    "elish",
+    "elu",
+    "gelu",
+    "hard_sigmoid",
+    "leakyrelu",
+    "mish",
+    "relu",
+    "selu",
+    "sigmoid",
+    "softplus",
+    "softsign",
+    "swish",
+    "tanh",
+)
+"""The 13 baselines of the CoAtNet experiment (Section 6), as operators of `x`."""
 
 
 class SearchSpace:
-    """All expressions that fit one schema.
+    """All expressions that fit a schema, or one of several.
 
     Args:
-        schema: In the notation of expressions, with `unary`, `binary` and `n_ary` as placeholders.
+        schema: In the notation of expressions, with `unary`, `binary`, `n_ary` and `constant` as
+            placeholders. Several may be given, as a sequence or in one text with `|` between them.
         unary: Names of the operators that `unary` stands for.
         binary: The same for `binary`.
         n_ary: The same for `n_ary`.
+        constants: The numbers that `constant` stands for.
 
     Raises:
-        SpaceError: If the schema cannot be read, has no free place, or an operator is unknown,
-            repeated, of another kind, or none is given for a placeholder.
+        SpaceError: If a schema cannot be read (with the position and the reason), none has a free
+            place, or an operator or a number is unknown, repeated, of another kind, or none is
+            given for a placeholder.
     """
 
     def __init__(
         self,
-        schema: str,
+        schema: str | Sequence[str],
         *,
         unary: Sequence[str] = UNARY_OPERATORS,
         binary: Sequence[str] = BINARY_OPERATORS,
         n_ary: Sequence[str] = N_ARY_OPERATORS,
+        constants: Sequence[float] = (),
     ) -> None:
-        self._root = _parse_schema(schema)
-        self.schema = _schema_text(self._root)
-        self._choices = {"unary": tuple(unary), "binary": tuple(binary), "n_ary": tuple(n_ary)}
-        free = [node.name for node in self._root.walk() if node.name in _PLACEHOLDER_ARITY]
+        choices = {
+            "unary": tuple(unary),
+            "binary": tuple(binary),
+            "n_ary": tuple(n_ary),
+            CONSTANT: tuple(str(Expression.constant(value)) for value in constants),
+        }
+        schemas = [schema] if isinstance(schema, str) else schema
+        if not isinstance(schemas, Sequence):
+            schemas = []
+        if not schemas or not all(isinstance(each, str) for each in schemas):
+            raise SpaceError(
+                f"a schema is a text such as {THREE_NODE_SCHEMA!r}, or several, got {schema!r}"
+            )
+        places = [place for each in schemas for place in parse_schemas(each, choices)]
+        free = {node.label for place in places for node in place.walk() if node.is_free}
         if not free:
             raise SpaceError(
-                f"schema {schema!r} has no free place; write unary, binary or n_ary where any "
-                "operator of that kind may stand"
+                f"schema {schema!r} has no free place; write unary, binary, n_ary or constant "
+                "where any operator of that kind, or any of some numbers, may stand"
             )
-        for kind in dict.fromkeys(free):
-            _check_choices(kind, self._choices[kind])
-        self.nodes: tuple[tuple[str, ...], ...] = tuple(self._choices[kind] for kind in free)
-        """The operators that each free place may take, outermost first."""
-        self._size = 1
-        for operators in self.nodes:
-            self._size *= len(operators)
+        for kind in sorted(free):
+            _check_choices(kind, choices[kind])
+        self._set(disjoint(places), ())
 
     @classmethod
     def three_node(cls) -> SearchSpace:
         """Return the space of the paper's benchmarks, `binary(unary(x),unary(x))`: 5,103 graphs."""
         return cls(THREE_NODE_SCHEMA)
 
+    @classmethod
+    def four_node(cls) -> SearchSpace:
+        """Return the union of the five schemas of Appendix B: 1,023,516 graphs."""
+        return cls(FOUR_NODE_SCHEMA)
+
+    @classmethod
+    def coatnet(cls) -> SearchSpace:
+        """Return the space of the CoAtNet experiment (Section 6, Appendix B): 238,341 graphs.
+
+        Three-node graphs of 31 unary operators, and the 13 baselines.
+        """
+        graphs = cls(
+            "binary(unary(unary(x)),unary(x)) | unary(unary(unary(x)))",
+            unary=COATNET_UNARY_OPERATORS,
+        )
+        return graphs | cls("unary(x)", unary=COATNET_BASELINES)
+
+    @classmethod
+    def of_places(cls, places: Sequence[Place], excluded: Iterable[int] = ()) -> SearchSpace:
+        """Return the union of schemas that are at hand as places, no two of which meet.
+
+        Args:
+            places: The schemas; see `_schema.py`.
+            excluded: Numbers of graphs that are left out.
+        """
+        space = cls.__new__(cls)
+        space._set(places, excluded)
+        return space
+
+    def _set(self, places: Sequence[Place], excluded: Iterable[int]) -> None:
+        self.parts: tuple[Place, ...] = tuple(places)
+        """The schemas, no two of which have a graph in common."""
+        self.excluded: tuple[int, ...] = tuple(sorted(set(excluded)))
+        """Places, in the numbering of the whole schemas, of the graphs that are left out."""
+        self._starts = [0, *itertools.accumulate(place.size for place in self.parts)]
+        # Before the k-th excluded graph stand so many others.
+        self._gaps = [graph - k for k, graph in enumerate(self.excluded)]
+        self._by_root: dict[str, list[int]] = {}
+        for number, place in enumerate(self.parts):
+            for name in place.names:
+                self._by_root.setdefault(name, []).append(number)
+
+    @property
+    def schema(self) -> str:
+        """The schema as a text, several with `|` between them."""
+        return f" {SEPARATOR} ".join(map(str, self.parts))
+
+    @property
+    def size(self) -> int:
+        """How many graphs there are; counted, not enumerated."""
+        return self._starts[-1] - len(self.excluded)
+
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __getitem__(self, index: int) -> Expression:
         """Return the graph with this index; negative ones count from the end.
@@ -101,31 +189,98 @@ class SearchSpace:
         Raises:
             IndexError: If there is no such graph.
         """
-        position = index + self._size if index < 0 else index
-        if not 0 <= position < self._size:
-            raise IndexError(f"index {index} is outside a space of {self._size} graphs")
-        digits = []
-        for operators in reversed(self.nodes):
-            position, digit = divmod(position, len(operators))
-            digits.append(operators[digit])
-        return self._build(digits[::-1])
+        position = index + self.size if index < 0 else index
+        if not 0 <= position < self.size:
+            raise IndexError(f"index {index} is outside a space of {self.size} graphs")
+        part, inside = self._locate(self._with_excluded(position))
+        return self.parts[part].build(inside)
 
     def __iter__(self) -> Iterator[Expression]:
-        return (self[index] for index in range(self._size))
+        return (self[index] for index in range(self.size))
 
     def __contains__(self, expression: object) -> bool:
-        return isinstance(expression, Expression) and self._match(expression) is not None
+        return isinstance(expression, Expression) and self._find(expression) is not None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SearchSpace):
             return NotImplemented
-        return (self.schema, self.nodes) == (other.schema, other.nodes)
+        return (self.parts, self.excluded) == (other.parts, other.excluded)
 
     def __hash__(self) -> int:
-        return hash((self.schema, self.nodes))
+        return hash((self.parts, self.excluded))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SearchSpace.of_places, (self.parts, self.excluded))
 
     def __repr__(self) -> str:
-        return f"SearchSpace({self.schema!r}, {self._size:,} graphs)"
+        return f"SearchSpace({self.schema!r}, {self.size:,} graphs)"
+
+    def __or__(self, other: SearchSpace | str | Expression) -> SearchSpace:
+        """Return the union with another space, or with one more function.
+
+        A graph of both counts once, in the first.
+
+        Raises:
+            ExpressionError: If a text does not name a function.
+        """
+        if isinstance(other, (str, Expression)):
+            other = SearchSpace.of_places([fixed(as_expression(other))])
+        if not isinstance(other, SearchSpace):
+            return NotImplemented
+        union = SearchSpace.of_places(disjoint([*self.parts, *other.parts]))
+        left_out = [
+            graph
+            for space, rest in ((self, other), (other, self))
+            for graph in space._excluded_graphs()
+            if graph not in rest
+        ]
+        return union.without(*left_out)
+
+    def restrict(
+        self,
+        *,
+        unary: Sequence[str] | None = None,
+        binary: Sequence[str] | None = None,
+        n_ary: Sequence[str] | None = None,
+    ) -> SearchSpace:
+        """Return the part of the space whose free places take only these operators.
+
+        A kind that is not given stays as it is. Operators written in the schema stay, and a schema
+        is dropped where no operator is left for one of its places.
+
+        Raises:
+            SpaceError: If an operator is unknown, repeated or of another kind, or nothing is left.
+        """
+        wanted = {"unary": unary, "binary": binary, "n_ary": n_ary}
+        given = {kind: tuple(names) for kind, names in wanted.items() if names is not None}
+        for kind, names in given.items():
+            _check_choices(kind, names)
+        return self._filtered(lambda place, name: name in given.get(place.label, (name,)))
+
+    def without(self, *unwanted: str | Expression) -> SearchSpace:
+        """Return the space without some operators or some graphs.
+
+        Args:
+            unwanted: The name of an operator, `"pow"`, which then stands at no free place; or a
+                graph, `"max(relu(x),tanh(x))"`. Equal functions with other graphs stay.
+
+        Raises:
+            SpaceError: If a graph is not in the space, a name is no operator, or nothing is left.
+            ExpressionError: If a text with parentheses does not name a function.
+        """
+        names = {each for each in unwanted if isinstance(each, str) and _is_name(each)}
+        for name in sorted(names - {name for part in self.parts for name in free_names(part)}):
+            raise SpaceError(f"{name!r} stands at no free place of {self.schema}")
+        graphs = [as_expression(each) for each in unwanted if each not in names]
+        for graph in graphs:
+            self.index(graph)
+        space = self._filtered(lambda _, name: name not in names) if names else self
+        # Numbers of graphs change where operators go.
+        found = (space._find(graph) for graph in graphs)
+        excluded = {*space.excluded, *(graph for graph in found if graph is not None)}
+        if len(excluded) == space._starts[-1]:
+            raise SpaceError(f"nothing is left of {self.schema}")
+        return SearchSpace.of_places(space.parts, excluded)
 
     def index(self, expression: str | Expression) -> int:
         """Return the index of a graph, the inverse of `space[index]`.
@@ -135,21 +290,51 @@ class SearchSpace:
                 same values is found by `Catalogue.class_of`.
             ExpressionError: If a text does not name a function.
         """
-        index = 0
-        for operators, name in zip(self.nodes, self._operators_of(expression), strict=True):
-            index = index * len(operators) + operators.index(name)
-        return index
+        graph = self._find_or_refuse(expression)
+        return graph - bisect.bisect_left(self.excluded, graph)
+
+    def find(self, expression: Expression) -> int | None:
+        """Return the index of a graph, or None if the space does not contain it."""
+        graph = self._find(expression)
+        return None if graph is None else graph - bisect.bisect_left(self.excluded, graph)
+
+    def sample(self, n: int, *, seed: int | None = None, replace: bool = False) -> list[Expression]:
+        """Draw graphs, each with the same probability.
+
+        Args:
+            n: How many.
+            seed: Makes the draw repeatable.
+            replace: Whether one may come twice.
+
+        Raises:
+            SpaceError: If `n` is negative, or there are not so many and none may come twice.
+        """
+        if n < 0 or (n > self.size and not replace):
+            raise SpaceError(
+                f"n must be between 0 and {self.size}, the number of graphs, got {n}; "
+                "replace=True draws more"
+            )
+        rng = random.Random(seed)
+        drawn: Iterator[int] = (rng.randrange(self.size) for _ in itertools.count())
+        if not replace:
+            # Of more than half of the space nearly every draw would be one that came before.
+            few = 2 * n <= self.size
+            drawn = _different(drawn) if few else iter(rng.sample(range(self.size), n))
+        return [self[index] for index in itertools.islice(drawn, n)]
 
     def distributions(self, name: str) -> dict[str, CategoricalDistribution]:
         """Return the Optuna parameters under which this space is suggested as `name`.
 
         Returns:
-            One categorical of operator names a node, with the keys `name.0`, `name.1`, ...
+            One categorical of operator names a node, with the keys `name.0`, `name.1`, ...; for a
+            union `name.schema` and then, for schema number 2, `name.2.0`, `name.2.1`, ...
         """
-        return {
-            f"{name}.{node}": CategoricalDistribution(operators)
-            for node, operators in enumerate(self.nodes)
-        }
+        found = {}
+        if len(self.parts) > 1:
+            found[f"{name}.schema"] = CategoricalDistribution(self._labels)
+        for number in range(len(self.parts)):
+            found.update(self._nodes(name, number))
+        return found
 
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Expression:
         """Let a trial choose a function, as `trial.suggest_float` does a number.
@@ -157,13 +342,23 @@ class SearchSpace:
         Args:
             trial: An Optuna trial (or FixedTrial, or FrozenTrial).
             name: Under this name the function is one activation of the study.
+
+        Raises:
+            optuna.TrialPruned: If a sampler that does not know of it chose an excluded graph.
         """
-        return self._build(
-            [
-                str(trial.suggest_categorical(key, distribution.choices))
-                for key, distribution in self.distributions(name).items()
-            ]
-        )
+        part = 0
+        if len(self.parts) > 1:
+            label = trial.suggest_categorical(f"{name}.schema", self._labels)
+            part = self._labels.index(str(label))
+        chosen = [
+            str(trial.suggest_categorical(key, distribution.choices))
+            for key, distribution in self._nodes(name, part).items()
+        ]
+        graph = self._starts[part] + self.parts[part].index_of_choices(iter(chosen))
+        expression = self._graph(graph)
+        if self._is_excluded(graph):
+            raise optuna.TrialPruned(f"{expression} is excluded from the search space")
+        return expression
 
     def expression_of(self, params: Mapping[str, Any], name: str) -> Expression:
         """Return the function that a trial's parameters name.
@@ -173,22 +368,31 @@ class SearchSpace:
             name: The name under which the space was suggested.
 
         Raises:
-            SpaceError: If a parameter is missing, or its value is not an operator of that node.
+            SpaceError: If a parameter is missing, its value is not an operator of that node, or the
+                graph is excluded.
         """
-        operators = []
-        for key, distribution in self.distributions(name).items():
-            if key not in params:
-                raise SpaceError(
-                    f"parameter {key!r} is missing among {sorted(params)}; was the space "
-                    f"suggested under the name {name!r}?"
-                )
-            if params[key] not in distribution.choices:
-                raise SpaceError(
-                    f"parameter {key!r} is {params[key]!r}; {self.schema} allows there "
-                    f"{', '.join(map(str, distribution.choices))}"
-                )
-            operators.append(params[key])
-        return self._build(operators)
+        part = 0
+        if len(self.parts) > 1:
+            label = _checked(params, name, f"{name}.schema", self._labels, "the schemas")
+            part = self._labels.index(label)
+        chosen = [
+            _checked(params, name, key, distribution.choices, self._labels[part])
+            for key, distribution in self._nodes(name, part).items()
+        ]
+        graph = self._starts[part] + self.parts[part].index_of_choices(iter(chosen))
+        if self._is_excluded(graph):
+            raise SpaceError(f"{self._graph(graph)} is excluded from this space")
+        return self._graph(graph)
+
+    def is_suggested(self, params: Mapping[str, Any], name: str) -> bool:
+        """Say whether parameters hold all that names a function, whatever their values."""
+        part = 0
+        if len(self.parts) > 1:
+            label = params.get(f"{name}.schema")
+            if label not in self._labels:
+                return False
+            part = self._labels.index(str(label))
+        return all(key in params for key in self._nodes(name, part))
 
     def params_of(self, expression: str | Expression, name: str) -> dict[str, str]:
         """Return the parameters that name a function, for `study.enqueue_trial` for example.
@@ -197,67 +401,105 @@ class SearchSpace:
             SpaceError: If the space does not contain this graph.
             ExpressionError: If a text does not name a function.
         """
-        return {
-            f"{name}.{node}": operator
-            for node, operator in enumerate(self._operators_of(expression))
-        }
+        part, inside = self._locate(self._find_or_refuse(expression))
+        chosen = self.parts[part].choices(inside)
+        params = dict(zip(self._nodes(name, part), chosen, strict=True))
+        return {f"{name}.schema": self._labels[part], **params} if len(self.parts) > 1 else params
 
-    def _operators_of(self, expression: str | Expression) -> list[str]:
+    @functools.cached_property
+    def _labels(self) -> tuple[str, ...]:
+        """Names of the schemas in Optuna; equal ones, with other operators, are numbered."""
+        labels: list[str] = []
+        for text in map(str, self.parts):
+            count = sum(label.split(" #")[0] == text for label in labels)
+            labels.append(f"{text} #{count + 1}" if count else text)
+        return tuple(labels)
+
+    def _nodes(self, name: str, part: int) -> dict[str, CategoricalDistribution]:
+        prefix = f"{name}.{part}" if len(self.parts) > 1 else name
+        free = [place for place in self.parts[part].walk() if place.is_free]
+        return {f"{prefix}.{k}": CategoricalDistribution(each.names) for k, each in enumerate(free)}
+
+    def _find_or_refuse(self, expression: str | Expression) -> int:
         parsed = as_expression(expression)
-        operators = self._match(parsed)
-        if operators is None:
+        graph = self._find(parsed)
+        if graph is None:
             raise SpaceError(f"{parsed} is not a graph of {self.schema}")
-        return operators
+        return graph
 
-    def _match(self, expression: Expression) -> list[str] | None:
-        """Return the operators at the free places, or None if the graph does not fit."""
-        found: list[str] = []
+    def _find(self, expression: Expression) -> int | None:
+        """Return the number of a graph, excluded ones counted; None if it is not in the space."""
+        for number in self._by_root.get(expression.operator, ()):
+            inside = self.parts[number].index(expression)
+            if inside is not None:
+                graph = self._starts[number] + inside
+                return None if self._is_excluded(graph) else graph
+        return None
 
-        def fits(node: _SchemaNode, graph: Expression) -> bool:
-            if node.name in _PLACEHOLDER_ARITY:
-                found.append(graph.operator)
-                known = graph.operator in self._choices[node.name]
-            else:
-                known = graph.operator == node.name
-            return (
-                known
-                and len(node.children) == len(graph.children)
-                and all(map(fits, node.children, graph.children))
-            )
+    def _graph(self, graph: int) -> Expression:
+        part, inside = self._locate(graph)
+        return self.parts[part].build(inside)
 
-        return found if fits(self._root, expression) else None
+    def _locate(self, graph: int) -> tuple[int, int]:
+        part = bisect.bisect_right(self._starts, graph) - 1
+        return part, graph - self._starts[part]
 
-    def _build(self, operators: Sequence[str]) -> Expression:
-        remaining = iter(operators)
+    def _with_excluded(self, index: int) -> int:
+        return index + bisect.bisect_right(self._gaps, index)
 
-        def build(node: _SchemaNode) -> Expression:
-            name = next(remaining) if node.name in _PLACEHOLDER_ARITY else node.name
-            return Expression(name, tuple(build(child) for child in node.children))
+    def _is_excluded(self, graph: int) -> bool:
+        place = bisect.bisect_left(self.excluded, graph)
+        return place < len(self.excluded) and self.excluded[place] == graph
 
-        return build(self._root)
+    def _excluded_graphs(self) -> Iterator[Expression]:
+        return map(self._graph, self.excluded)
 
-
-def _parse_schema(schema: str) -> _SchemaNode:
-    placeholders = {
-        name: Operator(name, arity, OPERATORS["zero"].function, "")
-        for name, arity in _PLACEHOLDER_ARITY.items()
-    }
-    if not isinstance(schema, str):
-        raise SpaceError(f"a schema is a text such as {THREE_NODE_SCHEMA!r}, got {schema!r}")
-    try:
-        return Parser(schema, {**placeholders, **OPERATORS}, _SchemaNode).parse()
-    except ExpressionError as error:
-        raise SpaceError(f"this is not a schema: {error}") from error
+    def _filtered(self, keeps: Callable[[Place, str], bool]) -> SearchSpace:
+        parts = [part for part in (kept(part, keeps) for part in self.parts) if part is not None]
+        if not parts:
+            raise SpaceError(f"nothing is left of {self.schema}")
+        space = SearchSpace.of_places(parts)
+        excluded = (space._find(graph) for graph in self._excluded_graphs())
+        return SearchSpace.of_places(parts, (graph for graph in excluded if graph is not None))
 
 
-def _schema_text(node: _SchemaNode) -> str:
-    if node.name == LEAF:
-        return LEAF
-    return f"{node.name}({','.join(map(_schema_text, node.children))})"
+def _is_name(text: str) -> bool:
+    return "(" not in text and text.strip() != "x"
+
+
+def _different(numbers: Iterator[int]) -> Iterator[int]:
+    known: set[int] = set()
+    for number in numbers:
+        if number not in known:
+            known.add(number)
+            yield number
+
+
+def _checked(
+    params: Mapping[str, Any], name: str, key: str, choices: Sequence[Any], owner: str
+) -> str:
+    if key not in params:
+        raise SpaceError(
+            f"parameter {key!r} is missing among {sorted(params)}; was the space "
+            f"suggested under the name {name!r}?"
+        )
+    if params[key] not in choices:
+        raise SpaceError(
+            f"parameter {key!r} is {params[key]!r}; {owner} allows there "
+            f"{', '.join(map(str, choices))}"
+        )
+    return str(params[key])
 
 
 def _check_choices(kind: str, names: tuple[str, ...]) -> None:
-    arity = _PLACEHOLDER_ARITY[kind]
+    if kind == CONSTANT:
+        if not names or len(set(names)) < len(names):
+            raise SpaceError(
+                f"constant needs one or more different numbers, got {list(names)}; "
+                "pass them as constants=(0.5, 1.0)"
+            )
+        return
+    arity = OPERATOR_PLACEHOLDERS[kind]
     allowed = [operator.name for operator in OPERATORS.values() if operator.arity == arity]
     wrong = [name for name in names if name not in allowed]
     if not names or wrong or len(set(names)) < len(names):

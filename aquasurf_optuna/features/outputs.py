@@ -26,10 +26,19 @@ INPUT_BOUND = 5.0
 KEY_DIGITS = 7
 """Significant digits by which `function_key` tells values apart."""
 
+WIDTH = 1024
+"""Number of inputs at which functions are evaluated: the 1,000, and 24 of them once more.
+
+A multiple of the width of every processor's vector units, so that no input falls to the scalar code
+for the rest of a row, whose last digit may differ: the values of a function then do not hang on how
+many are evaluated together.
+"""
+
 _SEED = 0
 # A number is printed as "%.6e": correctly rounded on every platform, and infinities have a form.
 _KEY_FORMAT = " ".join([f"%.{KEY_DIGITS - 1}e"] * N_INPUTS)
 _KEYS_REMEMBERED = 65_536
+_VALUES_REMEMBERED = 8192
 
 
 @functools.cache
@@ -41,6 +50,12 @@ def _standard_inputs() -> Tensor:
 def standard_inputs() -> Tensor:
     """Return the 1,000 fixed inputs, shape `(1000,)`, float64, on the CPU; a fresh copy."""
     return _standard_inputs().clone()
+
+
+def padded_inputs() -> Tensor:
+    """Return the inputs and a few of them once more, shape `(WIDTH,)`, float64; a fresh copy."""
+    values = _standard_inputs()
+    return torch.cat([values, values[: WIDTH - N_INPUTS]])
 
 
 def output_features(
@@ -56,11 +71,15 @@ def output_features(
         Array of shape `(n, 1000)` and of that dtype. Values may be infinite or NaN.
     """
     features = np.empty((len(expressions), N_INPUTS), dtype=str(dtype).removeprefix("torch."))
-    known: dict[Expression, Tensor] = {Expression(LEAF): _standard_inputs().to(dtype)}
+    inputs = {Expression(LEAF): padded_inputs().to(dtype)}
+    known = dict(inputs)
     for row, expression in enumerate(expressions):
+        if len(known) > _VALUES_REMEMBERED:
+            known = dict(inputs)
         # Only the arguments are kept: whole functions are many, their arguments recur.
         values = [_values(child, known) for child in expression.children]
-        features[row] = apply_operator(expression, values) if values else _values(expression, known)
+        found = apply_operator(expression, values) if values else _values(expression, known)
+        features[row] = found[:N_INPUTS]
     return features
 
 
