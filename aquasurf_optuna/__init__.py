@@ -7,6 +7,7 @@ space, features, store, surrogate, sampler.
 
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.derivative import derivative
 from aquasurf_optuna.exceptions import (
     AquaSurfError,
     ExpressionError,
@@ -31,6 +32,7 @@ from aquasurf_optuna.features.fisher import FisherSpectrum, fisher_log_eigenvalu
 from aquasurf_optuna.features.losses import Likelihood
 from aquasurf_optuna.features.outputs import output_features, standard_inputs
 from aquasurf_optuna.operators import Operator, register_operator, registered_operators
+from aquasurf_optuna.properties import FunctionProperties, properties_of
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
@@ -51,6 +53,7 @@ __all__ = [
     "FisherFeature",
     "FisherFeaturizer",
     "FisherSpectrum",
+    "FunctionProperties",
     "InitializationError",
     "InvalidSpectrumError",
     "Likelihood",
@@ -65,8 +68,10 @@ __all__ = [
     "SurrogateError",
     "UmapKnnSurrogate",
     "UnsupportedModelError",
+    "derivative",
     "fisher_log_eigenvalues",
     "output_features",
+    "properties_of",
     "register_operator",
     "registered_operators",
     "standard_inputs",
