@@ -7,6 +7,7 @@ is made when it is first needed.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,10 @@ class ActivationSearch:
             always=self.baselines,
         )
 
+    def is_settled(self, fixed: Mapping[str, Any]) -> bool:
+        """Say whether fixed operators name a function, so that there is nothing to choose."""
+        return self._space.is_suggested(fixed, self._name)
+
     def in_order(self, history: History, fixed: Mapping[str, Any]) -> Iterator[Proposal]:
         """Yield what is neither tried nor running, the next to try first.
 
@@ -151,7 +156,8 @@ class ActivationSearch:
             members = self.catalogue.members(class_id) if fixed else (self.catalogue[class_id],)
             for member in members:
                 params = self._space.params_of(member, self._name)
-                if fixed.items() <= params.items():
+                # A node of another schema than the graph's is not asked for.
+                if all(params.get(key, value) == value for key, value in fixed.items()):
                     yield class_id, params
                     break
 
@@ -170,7 +176,12 @@ class ActivationSearch:
 
     def _random(self, fixed: Mapping[str, Any], rng: np.random.Generator) -> Proposal:
         params = {
-            node: fixed.get(node, distribution.choices[rng.integers(len(distribution.choices))])
-            for node, distribution in self.distributions.items()
+            key: fixed.get(key, distribution.choices[rng.integers(len(distribution.choices))])
+            for key, distribution in self.distributions.items()
         }
-        return self.catalogue.class_of(self._space.expression_of(params, self._name)), params
+        with contextlib.suppress(SpaceError):
+            expression = self._space.expression_of(params, self._name)
+            named = self._space.params_of(expression, self._name)
+            return self.catalogue.class_of(expression), named
+        # Nodes that are fixed leave excluded graphs alone.
+        return 0, self._space.params_of(self.catalogue[0], self._name)

@@ -260,7 +260,7 @@ class CandidatePool:
     def _features(
         self, classes: Sequence[int]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        outputs = self._catalogue.outputs[np.asarray(classes, dtype=np.intp)]
+        outputs = self._catalogue.outputs_of(classes)
         if not self._source.in_use:
             return outputs, None
         return outputs, np.array([self._vectors[c] for c in classes], dtype=np.float64)

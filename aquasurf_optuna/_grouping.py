@@ -82,8 +82,10 @@ def _linked_pairs(
     sums: NDArray[np.int64], group: NDArray[np.intp], equality: Equality, rows: Rows
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the linked pairs of functions that are not in one group yet."""
-    pairs = [(a[group[a] != group[b]], b[group[a] != group[b]]) for a, b in near(sums)]
-    a, b = (np.concatenate([np.empty(0, np.intp), *side]) for side in zip(*pairs, strict=True))
+    none = np.empty((2, 0), np.intp)
+    a, b = np.concatenate([none, *(np.stack(pair) for pair in near(sums))], axis=1)
+    apart = group[a] != group[b]
+    a, b = a[apart], b[apart]
     found = [np.empty(0, np.bool_)]
     for start in range(0, len(a), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)

@@ -296,8 +296,8 @@ class AquaSurfSampler(BaseSampler):
     ) -> dict[str, Any]:
         """Choose a function, claim it, and look again whether another process claimed it too."""
         fixed = self._fixed_nodes(study, trial, activation, nodes)
-        if len(fixed) == len(activation.distributions):
-            return {node: fixed[node] for node in nodes}
+        if activation.is_settled(fixed):
+            return {node: fixed[node] for node in nodes if node in fixed}
         history = _read(study, activation, exclude=trial.number)
         place = 0
         for _ in range(_CLAIM_ATTEMPTS):
@@ -317,7 +317,7 @@ class AquaSurfSampler(BaseSampler):
             # Whoever claimed it may have looked before this claim was written, so it is left; those
             # who look at the same moment part ways by the order of their numbers.
             place = sum(number < trial.number for number in rivals)
-        return {node: params[node] for node in nodes}
+        return {node: params[node] for node in nodes if node in params}
 
     def _fixed_nodes(
         self, study: Study, trial: FrozenTrial, activation: ActivationSearch, nodes: Sequence[str]

@@ -105,10 +105,9 @@ class SearchSpace:
             "n_ary": tuple(n_ary),
             CONSTANT: tuple(str(Expression.constant(value)) for value in constants),
         }
-        schemas = [schema] if isinstance(schema, str) else schema
-        if not isinstance(schemas, Sequence):
-            schemas = []
-        if not schemas or not all(isinstance(each, str) for each in schemas):
+        several = schema if isinstance(schema, (list, tuple)) else [schema]
+        schemas = [each for each in several if isinstance(each, str)]
+        if not schemas or len(schemas) < len(several):
             raise SpaceError(
                 f"a schema is a text such as {THREE_NODE_SCHEMA!r}, or several, got {schema!r}"
             )

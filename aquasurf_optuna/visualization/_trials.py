@@ -6,6 +6,7 @@ A trial's value is NaN unless it completed with a finite value.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,7 +123,7 @@ def _outcome(trial: FrozenTrial) -> tuple[str, float]:
 
 
 def _expression_of(trial: FrozenTrial, space: SearchSpace, name: str) -> Expression | None:
-    if not all(key in trial.params for key in space.distributions(name)):
+    if not space.is_suggested(trial.params, name):
         return None
     return space.expression_of(trial.params, name)
 
@@ -131,7 +132,9 @@ def _check_name(trials: Sequence[FrozenTrial], space: SearchSpace, name: str) ->
     """Refuse a name or a space with which the trials cannot be read."""
     keys = {key for trial in trials for key in trial.params}
     expected = set(space.distributions(name))
-    own = {key for key in keys if key.startswith(f"{name}.") and key[len(name) + 1 :].isdigit()}
+    # A node, a node of one of several schemas, or the schema.
+    node = re.compile(rf"{re.escape(name)}\.(\d+(\.\d+)?|schema)")
+    own = {key for key in keys if node.fullmatch(key)}
     if not own and any(trial.state == TrialState.COMPLETE for trial in trials):
         raise SpaceError(
             f"no trial has an activation named {name!r} (parameters {sorted(expected)}); the "
