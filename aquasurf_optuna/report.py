@@ -6,10 +6,8 @@ same form.
 
 from __future__ import annotations
 
-import errno
 import math
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import optuna
 import plotly.graph_objects as go
 
 from aquasurf_optuna._naming import names_of_equals
+from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.sampler import AquaSurfSampler
@@ -72,19 +71,8 @@ def write_report(
     Raises:
         OSError: If the file cannot be written.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "a report is a file, but this is a folder", str(path))
     text = page(title=title, lead=lead, facts={} if facts is None else facts, sections=sections)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a move between file systems is not atomic.
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    return write_whole(path, text.encode(), what="a report")
 
 
 def study_report(

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 AQUASURF = (
     "exceptions",
+    "_whole_file",
     "_operator_checks",
     "operators",
     "_shipping",

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
-import torch
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
@@ -17,6 +16,7 @@ from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.features.outputs import INPUT_BOUND
+from aquasurf_optuna.visualization._curves import outputs_of, panel_limits
 from aquasurf_optuna.visualization._names import number, wrapped
 from aquasurf_optuna.visualization._style import (
     BLUE,
@@ -29,10 +29,6 @@ from aquasurf_optuna.visualization._style import (
 _TITLE = "Functions"
 _N_POINTS = 401
 _ROW_HEIGHT = 236
-# Outputs are shown within plus and minus this, about the range of the inputs, unless a function
-# has fewer than this share of its outputs there.
-_OUTPUT_BOUND = 6.0
-_LEAST_SHOWN = 0.2
 
 
 class _Panel(NamedTuple):
@@ -113,22 +109,17 @@ def _get_functions_info(
         )
     parsed = [as_expression(expression) for expression in expressions]
     inputs = np.linspace(-INPUT_BOUND, INPUT_BOUND, _N_POINTS)
-    comparison = _outputs(as_expression(reference), inputs)
+    comparison = outputs_of(as_expression(reference), inputs)
     numbers = [math.nan] * len(parsed) if values is None else [float(v) for v in values]
     panels = []
     equals = names_of_equals(parsed, BASELINES)
     for expression, equal, value in zip(parsed, equals, numbers, strict=True):
-        outputs = _outputs(expression, inputs)
-        limits = _limits(outputs, comparison)
+        outputs = outputs_of(expression, inputs)
+        limits = panel_limits(outputs, comparison)
         panels.append(
             _Panel(expression, _title(expression, equal, value), _broken(outputs, limits), limits)
         )
     return _FunctionsInfo(inputs, display_name(reference), comparison, panels)
-
-
-def _outputs(expression: Expression, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-    with torch.no_grad():
-        return np.asarray(expression(torch.from_numpy(inputs.copy())).numpy(), dtype=np.float64)
 
 
 def _title(expression: Expression, equal: str | None, value: float) -> str:
@@ -136,17 +127,6 @@ def _title(expression: Expression, equal: str | None, value: float) -> str:
     if equal is not None and equal != display_name(expression):
         title += f" = {equal}"
     return title if math.isnan(value) else f"{title}<br><b>{number(value)}</b>"
-
-
-def _limits(outputs: NDArray[np.float64], reference: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the range of outputs to show, for a function and its reference together."""
-    finite = outputs[np.isfinite(outputs)]
-    both = np.concatenate([finite, reference[np.isfinite(reference)], [0.0]])
-    low, high = np.clip([both.min(), both.max()], -_OUTPUT_BOUND, _OUTPUT_BOUND)
-    if finite.size and np.mean((finite >= low) & (finite <= high)) < _LEAST_SHOWN:
-        low, high = np.quantile(finite, [0.1, 0.9])
-    margin = 0.06 * max(high - low, 1e-6)
-    return float(low - margin), float(high + margin)
 
 
 def _broken(outputs: NDArray[np.float64], limits: tuple[float, float]) -> NDArray[np.float64]:
