@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from torch import Tensor
 
+from aquasurf_optuna._latex import Formula, formula_of_call, formula_of_leaf
 from aquasurf_optuna._parser import (
     Parser,
     constant_value,
@@ -28,7 +29,7 @@ from aquasurf_optuna._parser import (
     problem_of_size,
 )
 from aquasurf_optuna.exceptions import ExpressionError
-from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS, constant, registered_operators
+from aquasurf_optuna.operators import LEAF, OPERATORS, constant, registered_operators
 
 Program = tuple[tuple[Callable[..., Tensor], tuple[int, ...]], ...]
 """Steps (function, positions of its arguments); value 0 is the input, step i makes value i + 1."""
@@ -172,14 +173,18 @@ class Expression:
             yield from child.walk()
 
     def latex(self) -> str:
-        """Return the function of `x` as LaTeX, without dollar signs."""
+        r"""Return the function of `x` as LaTeX, without dollar signs, as the paper prints it.
+
+        A number stands directly before what it multiplies, and parentheses are only where
+        precedence needs them: `\text{Swish}(-2x)`.
+        """
+        return self._formula().text
+
+    def _formula(self) -> Formula:
         if not self.children:
-            return self.operator
-        operator = OPERATORS[self.operator]
-        arguments = [child.latex() for child in self.children]
-        if operator.arity == N_ARY:
-            return operator.latex.format(args=operator.separator.join(arguments))
-        return operator.latex.format(*arguments)
+            return formula_of_leaf(self.operator)
+        arguments = [child._formula() for child in self.children]
+        return formula_of_call(OPERATORS[self.operator], arguments)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate the function elementwise.

@@ -14,11 +14,12 @@ Symbols: `x`, `a`, `b` are tensors of one shape; an n-ary operator takes two or 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,47 @@ N_ARY = -1
 LEAF = "x"
 """The name of the input; the other leaves of an expression are numbers."""
 
+TIMES = r" \cdot "
+"""The separator of a product in LaTeX; it is left out between a number and what is no number."""
+
 BACKENDS = ("torch", "numpy", "jax", "keras")
 """The libraries for which an operator may bring its source text."""
+
+
+class Level(enum.IntEnum):
+    r"""How tightly a printed formula holds together, loosest first.
+
+    A quotient is looser than a product, since `a/b \cdot c` is read in two ways. `ENCLOSED` is the
+    place of an argument between delimiters, where any formula may stand.
+    """
+
+    ENCLOSED = 0
+    SUM = 1
+    QUOTIENT = 2
+    PRODUCT = 3
+    POWER = 4
+    ATOM = 5
+
+
+class Binding(NamedTuple):
+    """How an operator's formula holds together.
+
+    Attributes:
+        level: As a whole.
+        first: How tightly the first argument must hold together to need no parentheses in it.
+        others: The same for any other argument.
+    """
+
+    level: Level = Level.ATOM
+    first: Level = Level.ENCLOSED
+    others: Level = Level.ENCLOSED
+
+
+_CLOSED = Binding()
+_SUM = Binding(Level.SUM, Level.SUM, Level.QUOTIENT)
+_QUOTIENT = Binding(Level.QUOTIENT, Level.PRODUCT, Level.POWER)
+_PRODUCT = Binding(Level.PRODUCT, Level.PRODUCT, Level.POWER)
+_POWER = Binding(Level.POWER, Level.ATOM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +85,14 @@ class Operator:
         name: The published name.
         arity: 1, 2 or `N_ARY`.
         function: Takes as many tensors as `arity` says and returns one of the same shape and dtype.
-        latex: Pattern with `{0}`, `{1}` for the arguments; for n-ary ones `{args}`, joined by
+        latex: Pattern with `{0}`, `{1}` for the arguments, or `{args}` for all of them, joined by
             `separator`.
-        separator: What stands between the arguments of an n-ary operator in LaTeX.
+        separator: What stands between the arguments in LaTeX.
         cost: Rank of simplicity (0 trivial, 1 arithmetic, 2 division, 3 one exponential or its
             like, 4 a power or an error function, 5 a Bessel function); only its order matters.
         sources: Backend (see `BACKENDS`) -> pattern of the source text that computes it there, for
             operators of the user's.
+        binding: Where its formula and those of its arguments need parentheses.
     """
 
     name: str
@@ -63,6 +104,7 @@ class Operator:
     sources: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
+    binding: Binding = _CLOSED
 
     def __post_init__(self) -> None:
         # The dataclass is frozen; what it holds is to be so too.
@@ -147,28 +189,28 @@ def _min_n(*arguments: Tensor) -> Tensor:
 
 
 def _named(name: str) -> str:
-    return rf"\operatorname{{{{{name}}}}}\left({{0}}\right)"
+    return rf"\text{{{{{name}}}}}({{0}})"
 
 
 _UNARY = (
     Operator("zero", 1, _zero, "0", cost=0),
     Operator("one", 1, _one, "1", cost=0),
-    Operator("identity", 1, _identity, "{0}", cost=0),
-    Operator("negative", 1, torch.neg, r"-\left({0}\right)"),
-    Operator("abs", 1, torch.abs, r"\left|{0}\right|"),
-    Operator("reciprocal", 1, torch.reciprocal, r"\left({0}\right)^{{-1}}", cost=2),
-    Operator("square", 1, torch.square, r"\left({0}\right)^{{2}}"),
-    Operator("exp", 1, torch.exp, r"e^{{{0}}}", cost=3),
+    Operator("identity", 1, _identity, "{0}", cost=0, binding=Binding(Level.ATOM, Level.SUM)),
+    Operator("negative", 1, torch.neg, "-{0}", binding=Binding(Level.PRODUCT, Level.QUOTIENT)),
+    Operator("abs", 1, torch.abs, "|{0}|"),
+    Operator("reciprocal", 1, torch.reciprocal, "{0}^{{-1}}", cost=2, binding=_POWER),
+    Operator("square", 1, torch.square, "{0}^2", binding=_POWER),
+    Operator("exp", 1, torch.exp, "e^{{{0}}}", cost=3, binding=Binding(Level.POWER)),
     Operator("erf", 1, torch.erf, _named("erf"), cost=4),
     Operator("erfc", 1, torch.erfc, _named("erfc"), cost=4),
-    Operator("sinh", 1, torch.sinh, r"\sinh\left({0}\right)", cost=3),
-    Operator("cosh", 1, torch.cosh, r"\cosh\left({0}\right)", cost=3),
-    Operator("tanh", 1, torch.tanh, r"\tanh\left({0}\right)", cost=3),
-    Operator("expm1", 1, torch.expm1, r"\left(e^{{{0}}} - 1\right)", cost=3),
-    Operator("sigmoid", 1, torch.sigmoid, r"\sigma\left({0}\right)", cost=3),
-    Operator("log_sigmoid", 1, F.logsigmoid, r"\log\sigma\left({0}\right)", cost=3),
+    Operator("sinh", 1, torch.sinh, r"\sinh({0})", cost=3),
+    Operator("cosh", 1, torch.cosh, r"\cosh({0})", cost=3),
+    Operator("tanh", 1, torch.tanh, r"\tanh({0})", cost=3),
+    Operator("expm1", 1, torch.expm1, "e^{{{0}}} - 1", cost=3, binding=Binding(Level.SUM)),
+    Operator("sigmoid", 1, torch.sigmoid, r"\sigma({0})", cost=3),
+    Operator("log_sigmoid", 1, F.logsigmoid, r"\log(\sigma({0}))", cost=3),
     Operator("arcsinh", 1, torch.asinh, _named("arcsinh"), cost=3),
-    Operator("arctan", 1, torch.atan, r"\arctan\left({0}\right)", cost=3),
+    Operator("arctan", 1, torch.atan, r"\arctan({0})", cost=3),
     Operator("bessel_i0e", 1, torch.special.i0e, _named(r"bessel\_i0e"), cost=5),
     Operator("bessel_i1e", 1, torch.special.i1e, _named(r"bessel\_i1e"), cost=5),
     Operator("relu", 1, torch.relu, _named("ReLU")),
@@ -188,20 +230,20 @@ _UNARY_COATNET = (
 )
 
 _BINARY = (
-    Operator("add", 2, torch.add, r"\left({0} + {1}\right)"),
-    Operator("sub", 2, torch.sub, r"\left({0} - {1}\right)"),
-    Operator("mul", 2, torch.mul, r"{0} \cdot {1}"),
-    Operator("div", 2, torch.div, r"\frac{{{0}}}{{{1}}}", cost=2),
-    Operator("pow", 2, torch.pow, r"\left({0}\right)^{{{1}}}", cost=4),
-    Operator("max", 2, torch.maximum, r"\max\left\{{{0}, {1}\right\}}"),
-    Operator("min", 2, torch.minimum, r"\min\left\{{{0}, {1}\right\}}"),
+    Operator("add", 2, torch.add, "{args}", " + ", binding=_SUM),
+    Operator("sub", 2, torch.sub, "{args}", " - ", binding=_SUM),
+    Operator("mul", 2, torch.mul, "{args}", TIMES, binding=_PRODUCT),
+    Operator("div", 2, torch.div, "{args}", "/", cost=2, binding=_QUOTIENT),
+    Operator("pow", 2, torch.pow, "{0}^{{{1}}}", cost=4, binding=_POWER),
+    Operator("max", 2, torch.maximum, r"\max\{{{args}\}}"),
+    Operator("min", 2, torch.minimum, r"\min\{{{args}\}}"),
 )
 
 _N_ARY = (
-    Operator("sum_n", N_ARY, _sum_n, r"\left({args}\right)", " + "),
-    Operator("prod_n", N_ARY, _prod_n, "{args}", r" \cdot "),
-    Operator("max_n", N_ARY, _max_n, r"\max\left\{{{args}\right\}}"),
-    Operator("min_n", N_ARY, _min_n, r"\min\left\{{{args}\right\}}"),
+    Operator("sum_n", N_ARY, _sum_n, "{args}", " + ", binding=_SUM),
+    Operator("prod_n", N_ARY, _prod_n, "{args}", TIMES, binding=_PRODUCT),
+    Operator("max_n", N_ARY, _max_n, r"\max\{{{args}\}}"),
+    Operator("min_n", N_ARY, _min_n, r"\min\{{{args}\}}"),
 )
 
 UNARY_OPERATORS: tuple[str, ...] = tuple(op.name for op in _UNARY)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from aquasurf_optuna.exceptions import AquaSurfError, ExpressionError
 from aquasurf_optuna.expression import BASELINES, Expression, program_of
-from aquasurf_optuna.operators import OPERATORS
 from tests.oracles.operator_oracles import evaluate
 from tests.strategies import X, constants, expressions
 
@@ -310,34 +309,6 @@ def test_a_number_that_occurs_twice_is_computed_once() -> None:
 def test_expressions_are_frozen() -> None:
     with pytest.raises(AttributeError, match="cannot assign"):
         X.operator = "relu"  # type: ignore[misc] # that it is refused is the test
-
-
-@pytest.mark.parametrize(
-    ("text", "latex"),
-    [
-        ("x", "x"),
-        ("pow(x,exp(x))", r"\left(x\right)^{e^{x}}"),
-        ("div(one(x),erf(x))", r"\frac{1}{\operatorname{erf}\left(x\right)}"),
-        ("max(x,zero(x))", r"\max\left\{x, 0\right\}"),
-        ("sum_n(x,abs(x),square(x))", r"\left(x + \left|x\right| + \left(x\right)^{2}\right)"),
-    ],
-)
-def test_latex(text: str, latex: str) -> None:
-    assert Expression.parse(text).latex() == latex
-
-
-@given(expressions())
-def test_latex_is_balanced(expression: Expression) -> None:
-    latex = expression.latex()
-    assert latex.count(r"\left") == latex.count(r"\right")
-    bare = latex.replace(r"\{", "").replace(r"\}", "")
-    assert bare.count("{") == bare.count("}")
-
-
-@pytest.mark.parametrize("name", OPERATORS)
-def test_every_operator_has_latex(name: str) -> None:
-    arity = max(OPERATORS[name].arity, 1) if OPERATORS[name].arity > 0 else 3
-    assert Expression(name, (X,) * arity).latex()
 
 
 def test_baselines_are_the_papers_eight() -> None:
