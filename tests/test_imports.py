@@ -14,6 +14,8 @@ AQUASURF = (
     "_shipping",
     "_parser",
     "_latex",
+    "_source_tables",
+    "_source",
     "expression",
     "activation",
     "features.outputs",
