@@ -17,8 +17,12 @@ from aquasurf_optuna._grouping import labels_of
 from aquasurf_optuna._levels import Combinations, Levels
 from aquasurf_optuna._simplest import simplest
 from aquasurf_optuna.equality import Equality, Fingerprints
+from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.features.outputs import N_INPUTS
 from aquasurf_optuna.space import SearchSpace
+
+# Graphs are numbered by int32.
+_MOST_GRAPHS = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +58,15 @@ def classes_of(space: SearchSpace, equality: Equality, resources: Resources) -> 
     """Evaluate every graph of a space and group equal functions.
 
     Raises:
-        SpaceError: If the values of subexpressions find no room.
+        SpaceError: If there are too many graphs, or the values of subexpressions find no room.
         OSError: If they cannot be written to the folder meant for that.
     """
+    n_graphs = sum(part.size for part in space.parts)
+    if n_graphs > _MOST_GRAPHS:
+        raise SpaceError(
+            f"a catalogue holds at most {_MOST_GRAPHS:,} graphs, and this space has {n_graphs:,}; "
+            "restrict the space, or go without a catalogue: sample and suggest work at any size"
+        )
     with Levels(
         getattr(torch, equality.dtype.name),
         memory_limit=resources.memory_limit,

@@ -158,8 +158,13 @@ class Levels:
                 "on its disk as spill=, a larger memory_limit=, or a smaller space"
             )
         handle, name = tempfile.mkstemp(suffix=".level", dir=self._spill)
-        os.close(handle)
         self._files.append(Path(name))
+        try:
+            # Where the disk is full, an error here; a mapped file would end the process later.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle, 0, n_bytes)
+        finally:
+            os.close(handle)
         shape = (n, WIDTH)
         return torch.from_numpy(
             np.memmap(name, dtype=str(self._inputs.dtype)[6:], mode="r+", shape=shape)

@@ -8,7 +8,7 @@ names does: names are numbered in alphabetical order, and packed into words of 6
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from aquasurf_optuna.operators import N_ARY, OPERATORS
 # Sorts before every name, as the parenthesis that ends a call of any number of arguments does
 # before the comma that goes on with it.
 _END = ""
+
+# A user's operator may cost any number; sums over the largest expression stay within 64 bits.
+_HIGHEST_COST = 2**50
 
 
 def simplest(parts: Sequence[Place], labels: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -55,11 +58,14 @@ def _keys(parts: Sequence[Place]) -> list[NDArray[np.uint64]]:
     for part, text in zip(parts, texts, strict=True):
         for place, (choices, stride) in enumerate(text):
             word, inside = divmod(place, per_word)
-            codes = np.array([code[name] << bits * (per_word - 1 - inside) for name in choices])
-            column = np.repeat(codes.astype(np.uint64), stride)
+            shift = np.uint64(bits * (per_word - 1 - inside))
+            codes = np.array([code[name] for name in choices], np.uint64) << shift
+            column = np.repeat(codes, stride)
             words[word, start : start + part.size].reshape(-1, len(column))[:] |= column
         start += part.size
-    return [np.concatenate([_cost(part) for part in parts]), *words]
+    nodes = np.concatenate([_sum(part, lambda _: 1) for part in parts])
+    costs = np.concatenate([_sum(part, _cost) for part in parts])
+    return [nodes, costs, *words]
 
 
 def _text(place: Place, stride: int) -> Iterator[tuple[tuple[str, ...], int]]:
@@ -72,14 +78,14 @@ def _text(place: Place, stride: int) -> Iterator[tuple[tuple[str, ...], int]]:
         yield (_END,), 1
 
 
-def _cost(part: Place) -> NDArray[np.uint64]:
-    """Return operators and cost of every graph of a schema in one number."""
+def _sum(place: Place, of_operator: Callable[[str], int]) -> NDArray[np.uint64]:
+    """Add up a number of every operator over each graph of a place, `(size,)`; leaves have none."""
+    own = [of_operator(name) if place.children else 0 for name in place.names]
+    total = np.array(own, np.uint64)
+    for child in place.children:
+        total = np.add.outer(total, _sum(child, of_operator)).reshape(-1)
+    return total
 
-    def of(place: Place) -> NDArray[np.uint64]:
-        own = [(1 << 32) + OPERATORS[n].cost if place.children else 0 for n in place.names]
-        total = np.array(own, np.uint64)
-        for child in place.children:
-            total = np.add.outer(total, of(child)).reshape(-1)
-        return total
 
-    return of(part)
+def _cost(name: str) -> int:
+    return min(OPERATORS[name].cost, _HIGHEST_COST)

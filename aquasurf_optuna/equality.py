@@ -54,7 +54,9 @@ _TINY = float(np.finfo(np.float64).tiny)
 # Between two numbers of 20 bits, away from the round ones near which functions settle.
 _OFFSET = np.int64(0x5A5A5A5A)
 # No finite number has these upper 32 bits.
-_NAN, _PLUS_INFINITY, _MINUS_INFINITY = (np.int32(2**31 - k) for k in (1, 2, 3))
+_NAN, _INFINITY = np.int32(2**31 - 1), np.int32(2**31 - 2)
+# A little below the tolerance, so that rounding leaves values of one step within it.
+_ABSOLUTE_STEP = 0.999 * RELATIVE_TOLERANCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +146,9 @@ class Equality:
         else:
             steps = self._steps(rows, finite)
             coarse = digests(steps)
+        if self.invariance != "none":
+            # NaN has no sign: with it, sums of f and -f would differ in size.
+            steps = np.where(steps == _NAN, 0, steps)
         sums = steps.reshape(len(rows), N_SUMS, -1).sum(axis=2, dtype=np.int64)
         if self.invariance != "none":
             sums = np.abs(sums)
@@ -168,15 +173,19 @@ class Equality:
         return np.asarray((equal | (near & np.isfinite(larger))).all(axis=1))
 
     def _steps(self, rows: NDArray[np.floating], finite: NDArray[np.bool_]) -> NDArray[np.int32]:
-        """Number the interval of relative width 1e-6, or less, in which each value lies."""
-        steps = ((rows.view(np.int64) + _OFFSET) >> 32).astype(np.int32)
+        """Number the interval of relative width 1e-6, or less, in which each value lies.
+
+        The number of -v is that of v with the other sign, but for NaN.
+        """
+        size = ((np.abs(rows).view(np.int64) + _OFFSET) >> 32).astype(np.int32)
+        steps: NDArray[np.int32] = np.where(rows < 0, -size, size)
         if self.invariance == "affine":
             whole = finite.all(axis=1)
-            steps[whole] = np.floor(rows[whole] / RELATIVE_TOLERANCE + 0.353)
+            steps[whole] = np.floor(rows[whole] / _ABSOLUTE_STEP + 0.353)
         if not finite.all():
             steps[np.isnan(rows)] = _NAN
-            steps[rows == np.inf] = _PLUS_INFINITY
-            steps[rows == -np.inf] = _MINUS_INFINITY
+            steps[rows == np.inf] = _INFINITY
+            steps[rows == -np.inf] = -_INFINITY
         return steps
 
 

@@ -35,7 +35,7 @@ from aquasurf_optuna._schema import (
     parse_schemas,
 )
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.exceptions import SpaceError
+from aquasurf_optuna.exceptions import ExpressionError, SpaceError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.operators import (
     BINARY_OPERATORS,
@@ -103,7 +103,7 @@ class SearchSpace:
             "unary": tuple(unary),
             "binary": tuple(binary),
             "n_ary": tuple(n_ary),
-            CONSTANT: tuple(str(Expression.constant(value)) for value in constants),
+            CONSTANT: tuple(map(_number, constants)),
         }
         several = schema if isinstance(schema, (list, tuple)) else [schema]
         schemas = [each for each in several if isinstance(each, str)]
@@ -270,16 +270,18 @@ class SearchSpace:
         names = {each for each in unwanted if isinstance(each, str) and _is_name(each)}
         for name in sorted(names - {name for part in self.parts for name in free_names(part)}):
             raise SpaceError(f"{name!r} stands at no free place of {self.schema}")
-        graphs = [as_expression(each) for each in unwanted if each not in names]
+        graphs = [
+            as_expression(each)
+            for each in unwanted
+            if not isinstance(each, str) or each not in names
+        ]
         for graph in graphs:
             self.index(graph)
         space = self._filtered(lambda _, name: name not in names) if names else self
         # Numbers of graphs change where operators go.
         found = (space._find(graph) for graph in graphs)
         excluded = {*space.excluded, *(graph for graph in found if graph is not None)}
-        if len(excluded) == space._starts[-1]:
-            raise SpaceError(f"nothing is left of {self.schema}")
-        return SearchSpace.of_places(space.parts, excluded)
+        return self._left(space.parts, excluded)
 
     def index(self, expression: str | Expression) -> int:
         """Return the index of a graph, the inverse of `space[index]`.
@@ -455,11 +457,35 @@ class SearchSpace:
 
     def _filtered(self, keeps: Callable[[Place, str], bool]) -> SearchSpace:
         parts = [part for part in (kept(part, keeps) for part in self.parts) if part is not None]
-        if not parts:
-            raise SpaceError(f"nothing is left of {self.schema}")
         space = SearchSpace.of_places(parts)
         excluded = (space._find(graph) for graph in self._excluded_graphs())
-        return SearchSpace.of_places(parts, (graph for graph in excluded if graph is not None))
+        return self._left(parts, {graph for graph in excluded if graph is not None})
+
+    def _left(self, parts: Sequence[Place], excluded: set[int]) -> SearchSpace:
+        """Return what is left of some schemas; one whose graphs are all left out goes too."""
+        ordered = sorted(excluded)
+        left: list[Place] = []
+        renumbered: list[int] = []
+        start = end = 0
+        for part in parts:
+            first, last = (bisect.bisect_left(ordered, at) for at in (start, start + part.size))
+            if last - first < part.size:
+                left.append(part)
+                renumbered += [graph - start + end for graph in ordered[first:last]]
+                end += part.size
+            start += part.size
+        if not left:
+            raise SpaceError(f"nothing is left of {self.schema}")
+        return SearchSpace.of_places(left, renumbered)
+
+
+def _number(value: float) -> str:
+    try:
+        return str(Expression.constant(value))
+    except ExpressionError as error:
+        raise SpaceError(
+            f"constants are finite numbers such as (0.5, 1.0), got {value!r} among them"
+        ) from error
 
 
 def _is_name(text: str) -> bool:
