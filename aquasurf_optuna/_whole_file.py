@@ -25,7 +25,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, what: str) -> P
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, f"{what} is a file, but this is a folder", str(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(
+            errno.ENOTDIR, "a file stands where a folder is needed", str(target.parent)
+        ) from error
     # In the same folder, since a move between file systems is not atomic.
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:

@@ -11,24 +11,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import optuna
-import torch
 from optuna.exceptions import OptunaError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from aquasurf_optuna._features_command import add_features
-from aquasurf_optuna.equality import RELATIVE_TOLERANCE
+from aquasurf_optuna._show_command import add_show
 from aquasurf_optuna.exceptions import AquaSurfError
-from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.outputs import output_features
-from aquasurf_optuna.report import Section, function_section, study_report, write_report
+from aquasurf_optuna.report import study_report
 from aquasurf_optuna.space import THREE_NODE_SCHEMA, SearchSpace
-from aquasurf_optuna.visualization import plot_functions
 
 _PROGRAM = "aquasurf"
-_POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 _N_STUDIES_NAMED = 5
 
 
@@ -63,10 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    show = commands.add_parser("show", help="describe one function")
-    show.set_defaults(run=_show)
-    show.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
-    show.add_argument("--html", metavar="FILE", help="also draw it beside ReLU, as a web page")
+    add_show(commands)
 
     report = commands.add_parser("report", help="write the report of a stored Optuna study")
     report.set_defaults(run=_report)
@@ -95,52 +86,6 @@ def _version() -> str:
         return importlib.metadata.version("aquasurf")
     except importlib.metadata.PackageNotFoundError:
         return "of a source tree that is not installed"
-
-
-def _show(options: argparse.Namespace) -> None:
-    expression = Expression.parse(options.expression)
-    print(describe(expression))
-    if options.html is not None:
-        figure = plot_functions([expression])
-        sections = [
-            function_section(expression, heading="How to use it"),
-            Section(heading="Beside ReLU", figures=[figure]),
-        ]
-        path = write_report(options.html, title=str(expression), sections=sections)
-        print(f"\nwrote {path}")
-
-
-def describe(expression: Expression) -> str:
-    """Return what `aquasurf show` prints: form, behaviour on N(0, 1) inputs, and some values."""
-    operators = dict.fromkeys(node.operator for node in expression.walk() if node.children)
-    facts = {
-        "function": str(expression),
-        "LaTeX": expression.latex(),
-        "depth": str(expression.depth),
-        "operators": f"{expression.node_count} ({', '.join(operators) or 'none'})",
-        **_behaviour(output_features([expression])[0]),
-    }
-    lines = [f"{name:<10} {text}" for name, text in facts.items()]
-    points = torch.tensor(_POINTS, dtype=torch.float64)
-    table = zip(_POINTS, expression(points).tolist(), strict=True)
-    rows = [f"{x:>6.1f}  {value:>12.6g}" for x, value in table]
-    return "\n".join([*lines, "", f"{'x':>6}  {'f(x)':>12}", *rows])
-
-
-def _behaviour(outputs: np.ndarray) -> dict[str, str]:
-    """Describe a function by its outputs on the 1,000 fixed inputs."""
-    finite = np.isfinite(outputs)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, variance = float(outputs.mean()), float(outputs.var())
-        spread = float(outputs.max() - outputs.min())
-        constant = finite.all() and spread <= RELATIVE_TOLERANCE * float(np.abs(outputs).max())
-    remarks = [f"{int((~finite).sum())} of 1000 outputs are not finite"] if not finite.all() else []
-    remarks += ["constant"] if constant else []
-    return {
-        "mean": f"{mean:.6g} (of the outputs on 1000 fixed inputs from N(0, 1))",
-        "variance": f"{variance:.6g}",
-        "remarks": "; ".join(remarks) or "finite, not constant",
-    }
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -144,7 +144,7 @@ class FunctionProperties:
             "jump": f"jumps from {below} to {above}",
             "hole": f"tends to {above}, but has no such value there",
             "pole": f"pole: tends to {below} from the left, to {above} from the right",
-            "undefined": f"no limit: {below} from the left, {above} from the right",
+            "undefined": f"no limit from both sides: {below} on the left, {above} on the right",
         }[self.at_zero]
 
 

@@ -68,6 +68,7 @@ AQUASURF = (
     "visualization",
     "report",
     "_features_command",
+    "_show_command",
     "cli",
 )
 LIGHTNING = (

@@ -1,16 +1,12 @@
 import importlib.metadata
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 
 from aquasurf_optuna.cli import main
-from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.outputs import output_features
 from tests.aquasurf_optuna.studies import FOUND, SPACE, Page, study_of
 
 
@@ -31,56 +27,6 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     [line] = captured.err.splitlines()
     assert line.startswith("aquasurf: error: ")
     return line.removeprefix("aquasurf: error: ")
-
-
-def shown(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^(\w+) +(\S.*)$", text.split("\n\n")[0], flags=re.MULTILINE))
-
-
-def test_show(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["show", " max( relu(x), tanh(x) )"]) == 0
-    out = capsys.readouterr().out
-    facts = shown(out)
-    outputs = output_features([Expression.parse("max(relu(x),tanh(x))")])
-    assert facts["function"] == "max(relu(x),tanh(x))"
-    assert facts["LaTeX"] == Expression.parse("max(relu(x),tanh(x))").latex()
-    assert facts["depth"] == "2"
-    assert facts["operators"] == "3 (max, relu, tanh)"
-    assert float(facts["mean"].split()[0]) == pytest.approx(outputs.mean(), rel=1e-5)
-    assert float(facts["variance"]) == pytest.approx(outputs.var(), rel=1e-5)
-    assert facts["remarks"] == "finite, not constant"
-    table = np.loadtxt(out.split("\n\n")[1].splitlines()[1:])
-    assert table.shape == (11, 2)
-    np.testing.assert_allclose(table[:, 1], np.maximum(table[:, 0], 0))
-
-
-@pytest.mark.parametrize(
-    ("expression", "remarks"),
-    [
-        ("one(x)", "constant"),
-        ("zero(x)", "constant"),
-        ("div(one(x),zero(x))", "1000 of 1000 outputs are not finite"),
-        ("x", "finite, not constant"),
-    ],
-)
-def test_show_tells_what_is_amiss(
-    capsys: pytest.CaptureFixture[str], expression: str, remarks: str
-) -> None:
-    assert main(["show", expression]) == 0
-    assert shown(capsys.readouterr().out)["remarks"] == remarks
-
-
-def test_show_draws(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "f.html"
-    assert main(["show", FOUND, "--html", str(path)]) == 0
-    assert f"wrote {path}" in capsys.readouterr().out
-    page = Page(path.read_text(encoding="utf-8"))
-    assert page.loads() == []
-    assert FOUND in page.text()
-
-
-def test_show_refuses_a_bad_expression(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "unknown operator 'rule' at position 0" in failure(capsys, "show", "rule(x)")
 
 
 def test_report(capsys: pytest.CaptureFixture[str], tmp_path: Path, storage: str) -> None:

@@ -1,0 +1,128 @@
+"""The command `aquasurf show`: one function as text, as a web page, as a picture.
+
+Everything is printed to standard output; a page or a picture is one file, whose path is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aquasurf_optuna.derivative import derivative
+from aquasurf_optuna.equality import RELATIVE_TOLERANCE
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.features.outputs import output_features
+from aquasurf_optuna.properties import properties_of
+from aquasurf_optuna.report import Section, Table, function_section, write_report
+from aquasurf_optuna.visualization import plot_function, write_png
+
+_POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+def add_show(commands: Any) -> None:
+    """Add the command to argparse's subparsers."""
+    parser = commands.add_parser("show", help="describe one function")
+    parser.set_defaults(run=run_show)
+    parser.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
+    parser.add_argument("--html", metavar="FILE", help="also write it as a web page")
+    parser.add_argument(
+        "--open", action="store_true", help="open the web page, of --html or a temporary file"
+    )
+    parser.add_argument("--png", metavar="FILE", help="also draw it and its derivative")
+
+
+def run_show(options: argparse.Namespace) -> None:
+    """Print what the options ask for.
+
+    Raises:
+        ExpressionError: If the text does not name a function.
+        OSError: If a file cannot be written.
+    """
+    expression = Expression.parse(options.expression)
+    print(describe(expression))
+    if options.png is not None:
+        print(f"\nwrote {write_png(options.png, expression)}")
+    if options.html is not None or options.open:
+        path = _write_page(expression, options.html)
+        print(f"\nwrote {path}")
+        if options.open:
+            _open(path)
+
+
+def describe(expression: Expression) -> str:
+    """Return what the command prints: form, behaviour on N(0, 1), properties, some values."""
+    operators = dict.fromkeys(node.operator for node in expression.walk() if node.children)
+    facts = {
+        "function": str(expression),
+        "LaTeX": expression.latex(),
+        "depth": str(expression.depth),
+        "operators": f"{expression.node_count} ({', '.join(operators) or 'none'})",
+        **_behaviour(output_features([expression])[0]),
+    }
+    blocks = [_aligned(facts), _aligned(properties_of(expression).rows()), _values(expression)]
+    return "\n\n".join(blocks)
+
+
+def _aligned(facts: Mapping[str, str]) -> str:
+    width = max(map(len, facts))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in facts.items())
+
+
+def _values(expression: Expression) -> str:
+    points = torch.tensor(_POINTS, dtype=torch.float64)
+    outputs, slopes = expression(points).tolist(), derivative(expression, points).tolist()
+    heading = f"{'x':>6}  {'f(x)':>12}  {'derivative':>12}"
+    rows = zip(_POINTS, outputs, slopes, strict=True)
+    return "\n".join([heading, *(f"{x:>6.1f}  {y:>12.6g}  {slope:>12.6g}" for x, y, slope in rows)])
+
+
+def _behaviour(outputs: np.ndarray) -> dict[str, str]:
+    """Describe a function by its outputs on the 1,000 fixed inputs."""
+    finite = np.isfinite(outputs)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance = float(outputs.mean()), float(outputs.var())
+        spread = float(outputs.max() - outputs.min())
+        constant = finite.all() and spread <= RELATIVE_TOLERANCE * float(np.abs(outputs).max())
+    remarks = [f"{int((~finite).sum())} of 1000 outputs are not finite"] if not finite.all() else []
+    remarks += ["constant"] if constant else []
+    return {
+        "mean": f"{mean:.6g} (of the outputs on 1000 fixed inputs from N(0, 1))",
+        "variance": f"{variance:.6g}",
+        "remarks": "; ".join(remarks) or "finite, not constant",
+    }
+
+
+def _write_page(expression: Expression, file: str | None) -> Path:
+    if file is None:
+        # The folder stays, since the browser may read the page long after this program's end.
+        file = str(Path(tempfile.mkdtemp(prefix="aquasurf-")) / "function.html")
+    rows = list(properties_of(expression).rows().items())
+    sections = [
+        Section(
+            heading="Function and derivative",
+            text=["Over inputs from -5 to 5; ReLU is dashed."],
+            figures=[plot_function(expression)],
+        ),
+        Section(
+            heading="Properties",
+            text=[
+                "Found numerically in float64. Means and variances are those of the outputs for "
+                "inputs from N(0, 1), as a well initialised network has them."
+            ],
+            table=Table(columns=("property", "value"), rows=rows),
+        ),
+        function_section(expression, heading="How to use it"),
+    ]
+    return write_report(file, title=str(expression), sections=sections)
+
+
+def _open(path: Path) -> None:
+    if not webbrowser.open(path.resolve().as_uri()):
+        print(f"no browser could be started here; open {path} in one")
