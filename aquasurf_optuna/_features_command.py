@@ -26,7 +26,6 @@ from aquasurf_optuna.store import FeatureStore
 
 _INTERRUPTED = 130
 _GIB = 2**30
-_SPACES = {"three_node": SearchSpace.three_node}
 _NO_LIMIT = ("none", "all")
 
 
@@ -38,7 +37,7 @@ class FeaturesSettings:
         featurizer: `call`, the import path of a callable that returns a `FisherFeaturizer`, and
             `arguments`, its keyword arguments.
         store: URL of the feature store.
-        space: `three_node`, or the schema of a space.
+        space: `three_node`, `four_node` or `coatnet`, or the schema of a space.
         n: Functions to draw, beside the baselines; None for all.
         jobs: Workers.
         timeout: Seconds that one function may take, or None.
@@ -131,7 +130,7 @@ def _compute(settings: FeaturesSettings) -> int:
             "that returns a FisherFeaturizer"
         )
     store = _store(settings)
-    space = _SPACES.get(settings.space, lambda: SearchSpace(settings.space))()
+    space = SearchSpace.named(settings.space)
     options = PrecomputeOptions(
         timeout=settings.timeout,
         memory=None if settings.memory is None else int(settings.memory * _GIB),

@@ -10,6 +10,7 @@ shape meet in a box; what is left of one without the other is a few boxes (`diff
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -65,6 +66,11 @@ class Place:
     def is_free(self) -> bool:
         """Whether the schema leaves the choice here."""
         return self.label in PLACEHOLDERS
+
+    @functools.cached_property
+    def free(self) -> tuple[Place, ...]:
+        """The free places, in the order of `walk`."""
+        return tuple(place for place in self.walk() if place.is_free)
 
     def __str__(self) -> str:
         if not self.children:
@@ -158,6 +164,30 @@ def _parse(text: str, choices: Mapping[str, Sequence[str]]) -> Place:
         for name, arity in OPERATOR_PLACEHOLDERS.items()
     }
     return Parser(text, {**placeholders, **OPERATORS}, make, leaves=(CONSTANT,)).parse()
+
+
+def check_choices(kind: str, names: Sequence[str]) -> None:
+    """Refuse names that a placeholder cannot stand for.
+
+    Raises:
+        SpaceError: If one is unknown, repeated or of another kind, or there is none.
+    """
+    if kind == CONSTANT:
+        if not names or len(set(names)) < len(names):
+            raise SpaceError(
+                f"constant needs one or more different numbers, got {list(names)}; "
+                "pass them as constants=(0.5, 1.0)"
+            )
+        return
+    arity = OPERATOR_PLACEHOLDERS[kind]
+    allowed = [operator.name for operator in OPERATORS.values() if operator.arity == arity]
+    wrong = [name for name in names if name not in allowed]
+    if not names or wrong or len(set(names)) < len(names):
+        what = f"{wrong} among them" if wrong else f"{list(names)}"
+        raise SpaceError(
+            f"{kind} needs one or more different {kind} operators, got {what}; "
+            f"known are {', '.join(allowed)}"
+        )
 
 
 def contains(a: Place, b: Place) -> bool:

@@ -6,15 +6,13 @@ names are fixed. The places that are free are the nodes, numbered from the outer
 from left to right. A space is one schema or a union of several, and a graph of it is one choice of
 operator a node: index and expression turn into each other without enumeration (`_schema.py`).
 
-In Optuna each node is one small categorical parameter: `activation.0`, `activation.1`, ... for the
-name `activation`. A union is a conditional space: `activation.schema` chooses the schema, and only
-the nodes of that one are suggested, `activation.2.0`, `activation.2.1`, ... for schema number 2.
+In Optuna each node is one small categorical parameter, and a union is a conditional space: the
+schema first, then its nodes (`_parameters.py`).
 """
 
 from __future__ import annotations
 
 import bisect
-import functools
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,11 +21,12 @@ from typing import Any
 import optuna
 from optuna.distributions import CategoricalDistribution
 
+from aquasurf_optuna._parameters import Choose, Parameters
 from aquasurf_optuna._schema import (
     CONSTANT,
-    OPERATOR_PLACEHOLDERS,
     SEPARATOR,
     Place,
+    check_choices,
     disjoint,
     fixed,
     free_names,
@@ -41,7 +40,6 @@ from aquasurf_optuna.operators import (
     BINARY_OPERATORS,
     COATNET_UNARY_OPERATORS,
     N_ARY_OPERATORS,
-    OPERATORS,
     UNARY_OPERATORS,
 )
 
@@ -119,7 +117,7 @@ class SearchSpace:
                 "where any operator of that kind, or any of some numbers, may stand"
             )
         for kind in sorted(free):
-            _check_choices(kind, choices[kind])
+            check_choices(kind, choices[kind])
         self._set(disjoint(places), ())
 
     @classmethod
@@ -145,6 +143,16 @@ class SearchSpace:
         return graphs | cls("unary(x)", unary=COATNET_BASELINES)
 
     @classmethod
+    def named(cls, text: str) -> SearchSpace:
+        """Return a space by its name, `three_node`, `four_node` or `coatnet`, or by its schema.
+
+        Raises:
+            SpaceError: If the text is no name, and no schema either.
+        """
+        known = {each.__name__: each for each in (cls.three_node, cls.four_node, cls.coatnet)}
+        return known[text.strip()]() if text.strip() in known else cls(text)
+
+    @classmethod
     def of_places(cls, places: Sequence[Place], excluded: Iterable[int] = ()) -> SearchSpace:
         """Return the union of schemas that are at hand as places, no two of which meet.
 
@@ -164,6 +172,7 @@ class SearchSpace:
         self._starts = [0, *itertools.accumulate(place.size for place in self.parts)]
         # Before the k-th excluded graph stand so many others.
         self._gaps = [graph - k for k, graph in enumerate(self.excluded)]
+        self._parameters = Parameters(self.parts)
         self._by_root: dict[str, list[int]] = {}
         for number, place in enumerate(self.parts):
             for name in place.names:
@@ -253,7 +262,7 @@ class SearchSpace:
         wanted = {"unary": unary, "binary": binary, "n_ary": n_ary}
         given = {kind: tuple(names) for kind, names in wanted.items() if names is not None}
         for kind, names in given.items():
-            _check_choices(kind, names)
+            check_choices(kind, names)
         return self._filtered(lambda place, name: name in given.get(place.label, (name,)))
 
     def without(self, *unwanted: str | Expression) -> SearchSpace:
@@ -330,12 +339,7 @@ class SearchSpace:
             One categorical of operator names a node, with the keys `name.0`, `name.1`, ...; for a
             union `name.schema` and then, for schema number 2, `name.2.0`, `name.2.1`, ...
         """
-        found = {}
-        if len(self.parts) > 1:
-            found[f"{name}.schema"] = CategoricalDistribution(self._labels)
-        for number in range(len(self.parts)):
-            found.update(self._nodes(name, number))
-        return found
+        return self._parameters.distributions(name)
 
     def suggest(self, trial: optuna.trial.BaseTrial, name: str) -> Expression:
         """Let a trial choose a function, as `trial.suggest_float` does a number.
@@ -347,15 +351,9 @@ class SearchSpace:
         Raises:
             optuna.TrialPruned: If a sampler that does not know of it chose an excluded graph.
         """
-        part = 0
-        if len(self.parts) > 1:
-            label = trial.suggest_categorical(f"{name}.schema", self._labels)
-            part = self._labels.index(str(label))
-        chosen = [
-            str(trial.suggest_categorical(key, distribution.choices))
-            for key, distribution in self._nodes(name, part).items()
-        ]
-        graph = self._starts[part] + self.parts[part].index_of_choices(iter(chosen))
+        graph = self._chosen(
+            name, lambda key, choices: str(trial.suggest_categorical(key, choices))
+        )
         expression = self._graph(graph)
         if self._is_excluded(graph):
             raise optuna.TrialPruned(f"{expression} is excluded from the search space")
@@ -372,28 +370,14 @@ class SearchSpace:
             SpaceError: If a parameter is missing, its value is not an operator of that node, or the
                 graph is excluded.
         """
-        part = 0
-        if len(self.parts) > 1:
-            label = _checked(params, name, f"{name}.schema", self._labels, "the schemas")
-            part = self._labels.index(label)
-        chosen = [
-            _checked(params, name, key, distribution.choices, self._labels[part])
-            for key, distribution in self._nodes(name, part).items()
-        ]
-        graph = self._starts[part] + self.parts[part].index_of_choices(iter(chosen))
+        graph = self._chosen(name, lambda key, choices: self._checked(params, name, key, choices))
         if self._is_excluded(graph):
             raise SpaceError(f"{self._graph(graph)} is excluded from this space")
         return self._graph(graph)
 
     def is_suggested(self, params: Mapping[str, Any], name: str) -> bool:
         """Say whether parameters hold all that names a function, whatever their values."""
-        part = 0
-        if len(self.parts) > 1:
-            label = params.get(f"{name}.schema")
-            if label not in self._labels:
-                return False
-            part = self._labels.index(str(label))
-        return all(key in params for key in self._nodes(name, part))
+        return self._parameters.are_complete(name, params)
 
     def params_of(self, expression: str | Expression, name: str) -> dict[str, str]:
         """Return the parameters that name a function, for `study.enqueue_trial` for example.
@@ -403,23 +387,26 @@ class SearchSpace:
             ExpressionError: If a text does not name a function.
         """
         part, inside = self._locate(self._find_or_refuse(expression))
-        chosen = self.parts[part].choices(inside)
-        params = dict(zip(self._nodes(name, part), chosen, strict=True))
-        return {f"{name}.schema": self._labels[part], **params} if len(self.parts) > 1 else params
+        return self._parameters.of_graph(name, part, inside)
 
-    @functools.cached_property
-    def _labels(self) -> tuple[str, ...]:
-        """Names of the schemas in Optuna; equal ones, with other operators, are numbered."""
-        labels: list[str] = []
-        for text in map(str, self.parts):
-            count = sum(label.split(" #")[0] == text for label in labels)
-            labels.append(f"{text} #{count + 1}" if count else text)
-        return tuple(labels)
+    def _chosen(self, name: str, choose: Choose) -> int:
+        part, inside = self._parameters.chosen(name, choose)
+        return self._starts[part] + inside
 
-    def _nodes(self, name: str, part: int) -> dict[str, CategoricalDistribution]:
-        prefix = f"{name}.{part}" if len(self.parts) > 1 else name
-        free = [place for place in self.parts[part].walk() if place.is_free]
-        return {f"{prefix}.{k}": CategoricalDistribution(each.names) for k, each in enumerate(free)}
+    def _checked(
+        self, params: Mapping[str, Any], name: str, key: str, choices: tuple[str, ...]
+    ) -> str:
+        if key not in params:
+            raise SpaceError(
+                f"parameter {key!r} is missing among {sorted(params)}; was the space "
+                f"suggested under the name {name!r}?"
+            )
+        if params[key] not in choices:
+            raise SpaceError(
+                f"parameter {key!r} is {params[key]!r}; {self.schema} allows there "
+                f"{', '.join(choices)}"
+            )
+        return str(params[key])
 
     def _find_or_refuse(self, expression: str | Expression) -> int:
         parsed = as_expression(expression)
@@ -498,38 +485,3 @@ def _different(numbers: Iterator[int]) -> Iterator[int]:
         if number not in known:
             known.add(number)
             yield number
-
-
-def _checked(
-    params: Mapping[str, Any], name: str, key: str, choices: Sequence[Any], owner: str
-) -> str:
-    if key not in params:
-        raise SpaceError(
-            f"parameter {key!r} is missing among {sorted(params)}; was the space "
-            f"suggested under the name {name!r}?"
-        )
-    if params[key] not in choices:
-        raise SpaceError(
-            f"parameter {key!r} is {params[key]!r}; {owner} allows there "
-            f"{', '.join(map(str, choices))}"
-        )
-    return str(params[key])
-
-
-def _check_choices(kind: str, names: tuple[str, ...]) -> None:
-    if kind == CONSTANT:
-        if not names or len(set(names)) < len(names):
-            raise SpaceError(
-                f"constant needs one or more different numbers, got {list(names)}; "
-                "pass them as constants=(0.5, 1.0)"
-            )
-        return
-    arity = OPERATOR_PLACEHOLDERS[kind]
-    allowed = [operator.name for operator in OPERATORS.values() if operator.arity == arity]
-    wrong = [name for name in names if name not in allowed]
-    if not names or wrong or len(set(names)) < len(names):
-        what = f"{wrong} among them" if wrong else f"{list(names)}"
-        raise SpaceError(
-            f"{kind} needs one or more different {kind} operators, got {what}; "
-            f"known are {', '.join(allowed)}"
-        )
