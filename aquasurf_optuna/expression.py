@@ -28,6 +28,7 @@ from aquasurf_optuna._parser import (
     problem_of_node,
     problem_of_size,
 )
+from aquasurf_optuna._source import python_source
 from aquasurf_optuna.exceptions import ExpressionError
 from aquasurf_optuna.operators import LEAF, OPERATORS, constant, registered_operators
 
@@ -185,6 +186,27 @@ class Expression:
             return formula_of_leaf(self.operator)
         arguments = [child._formula() for child in self.children]
         return formula_of_call(OPERATORS[self.operator], arguments)
+
+    def to_python(self, backend: str, *, name: str = "activation") -> str:
+        """Return the source text of a module that computes this function with another library.
+
+        The text is complete: imports, helpers where a library lacks a function, and one function
+        of `x`. It is the same every time. Values are those of `__call__`, up to rounding; with
+        `"torch"` bit for bit. Where the helpers for Keras are less accurate, they say so.
+
+        Args:
+            backend: `"torch"`, `"jax"`, `"keras"` (Keras 3, any of its backends) or `"numpy"`
+                (with SciPy).
+            name: What the function is called.
+
+        Returns:
+            Lines of at most 100 characters, unless an own operator's source is longer.
+
+        Raises:
+            ExpressionError: If the backend is unknown, the name is no identifier or has another
+                meaning in the source, or an own operator has no source for the backend.
+        """
+        return python_source(self, backend, name=name)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Evaluate the function elementwise.
