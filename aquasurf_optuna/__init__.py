@@ -22,6 +22,7 @@ from aquasurf_optuna.exceptions import (
     UnsupportedModelError,
 )
 from aquasurf_optuna.expression import BASELINES, Expression
+from aquasurf_optuna.families import PiecewiseLinearFamily, RationalFamily
 from aquasurf_optuna.features.featurizer import (
     FisherFeature,
     FisherFeaturizer,
@@ -59,9 +60,11 @@ __all__ = [
     "Likelihood",
     "Operator",
     "OperatorError",
+    "PiecewiseLinearFamily",
     "PrecomputeError",
     "PrecomputeOptions",
     "PrecomputeSummary",
+    "RationalFamily",
     "SamplerError",
     "SearchSpace",
     "SpaceError",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
+from aquasurf_optuna.families import ContinuousFamily
 from aquasurf_optuna.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -15,13 +16,19 @@ if TYPE_CHECKING:
     from aquasurf_optuna.store import FeatureStore
 
 
-def check_spaces(spaces: Mapping[str, SearchSpace]) -> None:
+def check_spaces(spaces: Mapping[str, object]) -> None:
     """Refuse spaces that have no name, or are none.
 
     Raises:
         SamplerError: If so.
     """
     for name, space in spaces.items():
+        if isinstance(space, ContinuousFamily):
+            raise SamplerError(
+                f"{name!r} is a continuous family, {space!r}, but AquaSurfSampler searches the "
+                f"graphs of a SearchSpace; leave the family out here and call suggest(trial, "
+                f"{name!r}) on it: base samplers of floats, such as TPESampler, sample it"
+            )
         if not isinstance(name, str) or not name or not isinstance(space, SearchSpace):
             raise SamplerError(
                 "space must be a SearchSpace or map names to SearchSpaces, "

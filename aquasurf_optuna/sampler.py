@@ -114,7 +114,7 @@ class AquaSurfSampler(BaseSampler):
         catalogue: Catalogue | Mapping[str, Catalogue] | None = None,
         seed: int | None = None,
     ) -> None:
-        spaces = {"activation": space} if isinstance(space, SearchSpace) else dict(space)
+        spaces = dict(space) if isinstance(space, Mapping) else {"activation": space}
         check_spaces(spaces)
         check_options(features, store, surrogate, pool_size)
         self._rng = np.random.default_rng(seed)
