@@ -76,7 +76,9 @@ def add_features(commands: Any) -> None:
     parser.set_defaults(run=run_features)
     parser.add_argument("--config", metavar="FILE", help="YAML: what to measure, and how")
     parser.add_argument("--store", metavar="URL", help="sqlite:///features.db, ...")
-    parser.add_argument("--space", metavar="NAME", help="three_node (default), or a schema")
+    parser.add_argument(
+        "--space", metavar="NAME", help="three_node (default), four_node, coatnet, or a schema"
+    )
     parser.add_argument(
         "--n", type=_number(int), help='functions to draw, or "all" (default: 2000)'
     )

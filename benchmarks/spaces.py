@@ -1,11 +1,11 @@
 """Search spaces at full scale: from nothing to classes, files, indices and draws.
 
-XX
-space and rule has a process of its own, one after the other; the peak memory is that of the whole
-process, libraries included. Beside the time to the classes stands what it would take to evaluate the
-same graphs one by one and to name each by `function_key`, measured on 2,000 random graphs in the
-same process and scaled up. ``--instructions`` repeats the counts for each set of vector instructions
-that torch has here, whose rounding differs.
+Run with ``python -m benchmarks.spaces [--spaces three_node coatnet four_node] [--threads 2]``.
+Every space and rule has a process of its own, one after the other; the peak memory is that of the
+whole process, libraries included. Beside the time to the classes stands what it would take to
+evaluate the same graphs one by one and to name each by `function_key`, measured on 2,000 random
+graphs in the same process and scaled up. ``--instructions`` repeats the counts for each set of
+vector instructions that torch has here, whose rounding differs.
 """
 
 from __future__ import annotations
@@ -37,6 +37,22 @@ INSTRUCTIONS = ("default", "avx2", "avx512")
 N_ONE_BY_ONE = 2000
 N_INDICES = 20_000
 N_SAMPLE = 1000
+COLUMNS = (
+    "space",
+    "graphs",
+    "rule",
+    "classes",
+    "against the paper",
+    "to classes",
+    "one by one",
+    "peak memory",
+    "file",
+    "save",
+    "load",
+    "1,000 classes",
+    "space[i]",
+    "space.index",
+)
 
 
 def main() -> None:
@@ -55,11 +71,8 @@ def main() -> None:
 
 
 def print_table(spaces: list[str], threads: int) -> None:
-    print(
-        "| space | graphs | rule | classes | against the paper | to classes | one by one | peak memory "
-        "| file | save | load | 1,000 classes | space[i] | space.index |"
-    )
-    print("|---" * 14 + "|")
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|---" * len(COLUMNS) + "|")
     for name in spaces:
         for rule in RULES:
             m = in_own_process(name, rule, threads)
