@@ -5,6 +5,7 @@ Modeling", NeurIPS 2023. What is exported stands here in the order in which data
 space, features, store, surrogate, sampler.
 """
 
+from aquasurf_optuna import discovered
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.derivative import derivative
@@ -72,6 +73,7 @@ __all__ = [
     "UmapKnnSurrogate",
     "UnsupportedModelError",
     "derivative",
+    "discovered",
     "fisher_log_eigenvalues",
     "output_features",
     "properties_of",

@@ -16,6 +16,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from aquasurf_optuna._discovered_command import add_discovered
 from aquasurf_optuna._features_command import add_features
 from aquasurf_optuna._show_command import add_show
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     add_show(commands)
+    add_discovered(commands)
 
     report = commands.add_parser("report", help="write the report of a stored Optuna study")
     report.set_defaults(run=_report)
