@@ -1,4 +1,4 @@
-"""The command `aquasurf show`: one function as text, as a web page, as a picture.
+"""The command `aquasurf show`: one function as text, as a web page, as a picture, as source.
 
 Everything is printed to standard output; a page or a picture is one file, whose path is printed.
 """
@@ -17,6 +17,7 @@ import torch
 
 from aquasurf_optuna.derivative import derivative
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE
+from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.properties import properties_of
@@ -36,16 +37,29 @@ def add_show(commands: Any) -> None:
         "--open", action="store_true", help="open the web page, of --html or a temporary file"
     )
     parser.add_argument("--png", metavar="FILE", help="also draw it and its derivative")
+    parser.add_argument(
+        "--python",
+        metavar="BACKEND",
+        help="print its source for torch, numpy, jax or keras, and nothing else",
+    )
 
 
 def run_show(options: argparse.Namespace) -> None:
     """Print what the options ask for.
 
     Raises:
-        ExpressionError: If the text does not name a function.
+        AquaSurfError: If the expression or the backend is none, or `--python` is asked to write
+            files as well.
         OSError: If a file cannot be written.
     """
     expression = Expression.parse(options.expression)
+    if options.python is not None:
+        if options.html or options.png or options.open:
+            raise AquaSurfError(
+                "--python prints source and nothing else; leave out --html, --png and --open"
+            )
+        print(expression.to_python(options.python), end="")
+        return
     print(describe(expression))
     if options.png is not None:
         print(f"\nwrote {write_png(options.png, expression)}")
@@ -118,7 +132,7 @@ def _write_page(expression: Expression, file: str | None) -> Path:
             ],
             table=Table(columns=("property", "value"), rows=rows),
         ),
-        function_section(expression, heading="How to use it"),
+        function_section(expression, heading="How to use it", sources=True),
     ]
     return write_report(file, title=str(expression), sections=sections)
 

@@ -6,6 +6,7 @@ same form.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ import plotly.graph_objects as go
 from aquasurf_optuna._naming import names_of_equals
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.activation import as_expression
+from aquasurf_optuna.exceptions import ExpressionError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
@@ -40,6 +42,13 @@ __all__ = ["Section", "Table", "function_section", "study_report", "write_report
 
 _N_FUNCTIONS = 9
 """How many of the best functions a report draws."""
+
+_LIBRARIES = {
+    "torch": "In PyTorch, without this package",
+    "numpy": "In NumPy",
+    "jax": "In JAX",
+    "keras": "In Keras",
+}
 
 Results = Mapping[str, Sequence[float]] | Mapping[Expression, Sequence[float]]
 """For each function its results on fresh seeds."""
@@ -143,8 +152,17 @@ def study_report(
     )
 
 
-def function_section(expression: Expression, *, heading: str = "The function found") -> Section:
-    """Return the section that tells a reader how to use a function."""
+def function_section(
+    expression: Expression, *, heading: str = "The function found", sources: bool = False
+) -> Section:
+    """Return the section that tells a reader how to use a function.
+
+    Args:
+        expression: The function.
+        heading: The section's heading.
+        sources: Whether to add source text that does without this package, for each library that
+            has all of the function's operators.
+    """
     text = str(expression)
     return Section(
         heading=heading,
@@ -159,8 +177,18 @@ def function_section(expression: Expression, *, heading: str = "The function fou
             f'activation = Activation("{text}")\n\n'
             "# for networks that take a class such as nn.ReLU:\n"
             f'act_layer = Activation.factory("{text}")',
+            **(_sources(expression) if sources else {}),
         },
     )
+
+
+def _sources(expression: Expression) -> dict[str, str]:
+    found = {}
+    for backend, title in _LIBRARIES.items():
+        # An own operator may have no source for a library.
+        with contextlib.suppress(ExpressionError):
+            found[title] = expression.to_python(backend).rstrip("\n")
+    return found
 
 
 _PROGRESS_TEXT = (

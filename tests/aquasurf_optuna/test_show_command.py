@@ -122,6 +122,35 @@ def test_without_a_browser_the_path_is_told(
     assert out.endswith(f"no browser could be started here; open {path} in one\n")
 
 
+@pytest.mark.parametrize("backend", ["torch", "numpy", "jax", "keras"])
+def test_source_alone_is_printed(capsys: pytest.CaptureFixture[str], backend: str) -> None:
+    assert main(["show", FOUND, "--python", backend]) == 0
+    out = capsys.readouterr().out
+    assert out == Expression.parse(FOUND).to_python(backend)
+    compile(out, "piped.py", "exec")
+
+
+def test_the_page_holds_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "f.html"
+    assert main(["show", FOUND, "--html", str(path)]) == 0
+    text = Page(path.read_text(encoding="utf-8")).text()
+    for title, backend in (
+        ("In PyTorch, without this package", "torch"),
+        ("In NumPy", "numpy"),
+        ("In JAX", "jax"),
+        ("In Keras", "keras"),
+    ):
+        assert f"{title}\n{Expression.parse(FOUND).to_python(backend).rstrip()}" in text
+
+
+def test_source_goes_with_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for words in (["--html", str(tmp_path / "f.html")], ["--png", "f.png"], ["--open"]):
+        line = failure(capsys, "relu(x)", "--python", "torch", *words)
+        assert "leave out --html, --png and --open" in line
+    assert list(tmp_path.iterdir()) == []
+    assert "'mxnet'" in failure(capsys, "relu(x)", "--python", "mxnet")
+
+
 def test_errors(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "unknown operator 'rule' at position 0" in failure(capsys, "rule(x)")
     assert "a PNG is a file, but this is a folder" in failure(capsys, "x", "--png", str(tmp_path))
