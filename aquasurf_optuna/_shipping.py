@@ -52,6 +52,7 @@ def _pickled(operator: Operator) -> bytes:
         ) from error
 
 
-def _arrived(operators: list[bytes], function: bytes) -> object:
+def _arrived(operators: list[bytes], function: bytes) -> _Carrier:
     install_operators(pickle.loads(operator) for operator in operators)
-    return pickle.loads(function)
+    # Not the bare function: Dask's scheduler reads it, and pickles it once more for the workers.
+    return _Carrier(pickle.loads(function))

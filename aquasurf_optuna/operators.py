@@ -287,8 +287,9 @@ def register_operator(
             Elementwise, for any shape and every floating dtype, without effects, differentiable by
             torch. It is tried out on a few numbers in float32 and float64.
         latex: Pattern with `{0}` and `{1}` for the arguments, or `{args}` for all of an n-ary
-            operator's with commas between; other braces are doubled. Arguments are put in without
-            parentheses, so write those that it needs. None for `\text{name}(...)`.
+            operator's with commas between; other braces are doubled. The pattern is taken for a
+            closed whole: neither it nor its arguments get parentheses, so write those that it
+            needs, as in `({0} + 1)`. None for `\text{name}(...)`.
         arity: 1, 2, or `N_ARY` for two or more.
         cost: Rank of simplicity, see `Operator`; the simpler of two equal graphs stands for both.
         sources: Backend, of `BACKENDS`, -> source text with fields as in `latex`, such as
@@ -320,7 +321,7 @@ def register_operator(
 
 def registered_operators() -> tuple[Operator, ...]:
     """Return the user's own operators, in the order in which they came."""
-    return tuple(operator for name, operator in _known.items() if name not in _published)
+    return tuple(operator for operator in list(_known.values()) if operator.name not in _published)
 
 
 def install_operators(operators: Iterable[Operator]) -> None:

@@ -340,6 +340,15 @@ def test_nothing_is_wrapped_without_own_operators() -> None:
     assert joblib.delayed(with_operators(values_at_one))("x")[0]("x") == 1.0
 
 
+def test_it_goes_along_when_the_work_is_sent_on() -> None:
+    sine()
+    sent = pickle.dumps(with_operators(values_at_one))
+    sent_on = pickle.dumps(pickle.loads(sent))
+    del operators._known["sine"]
+    assert pickle.loads(sent_on)("sine(0)") == 0.0
+    assert "sine" in OPERATORS
+
+
 def test_one_that_cannot_be_sent_is_named() -> None:
     lock = threading.Lock()
 
