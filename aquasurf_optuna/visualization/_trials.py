@@ -125,7 +125,13 @@ def _outcome(trial: FrozenTrial) -> tuple[str, float]:
 def _expression_of(trial: FrozenTrial, space: SearchSpace, name: str) -> Expression | None:
     if not space.is_suggested(trial.params, name):
         return None
-    return space.expression_of(trial.params, name)
+    try:
+        return space.expression_of(trial.params, name)
+    except SpaceError:
+        # A sampler that knows nothing of graphs left out has chosen one: pruned by `suggest`.
+        if trial.state == TrialState.PRUNED:
+            return None
+        raise
 
 
 def _check_name(trials: Sequence[FrozenTrial], space: SearchSpace, name: str) -> None:
