@@ -158,10 +158,13 @@ def _properties_of(expression: Expression) -> FunctionProperties:
     around = (limit_at_zero(f, -1.0), limit_at_zero(f, 1.0))
     slopes = _slopes_at_zero(expression)
     mean, variance = gaussian_moments(f)
+    inner = _range(f, inputs[near], outputs[near], around)
+    outer = _range(f, inputs, outputs, (*limits, *around))
     return FunctionProperties(
         expression=expression,
-        range=_range(f, inputs, outputs, (*limits, *around)),
-        input_range=_range(f, inputs[near], outputs[near], around),
+        # What was found in one of them belongs to both.
+        range=(float(np.fmin(outer[0], inner[0])), float(np.fmax(outer[1], inner[1]))),
+        input_range=inner,
         limits=limits,
         asymptotic_slopes=(_asymptote(f, limits[0], -1.0), _asymptote(f, limits[1], 1.0)),
         monotony=_monotony(outputs, outputs[near]),

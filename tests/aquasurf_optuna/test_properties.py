@@ -205,6 +205,8 @@ def test_the_table_notices_a_wrong_entry(change: dict[str, object]) -> None:
         ("pow(x,x)", "undefined", (None, 1.0)),
         ("pow(abs(x),0.5)", "kink", (0.0, 0.0)),
         ("cosh(elu(x))", "smooth", (1.0, 1.0)),
+        ("pow(zero(x),square(x))", "hole", (0.0, 0.0)),
+        ("pow(square(x),relu(x))", "kink", (1.0, 1.0)),
     ],
 )
 def test_zero(text: str, at_zero: str, limits: tuple[float | None, float | None]) -> None:
@@ -228,10 +230,19 @@ def test_zero(text: str, at_zero: str, limits: tuple[float | None, float | None]
         ("reciprocal(arcsinh(x))", (0.0, 0.0)),
         ("add(arctan(x),reciprocal(arcsinh(x)))", (-HALF_PI, HALF_PI)),
         ("max(sub(x,100),pow(sub(x,100),0.5))", (None, INF)),
+        ("softsign(arcsinh(x))", (-1.0, 1.0)),
+        (
+            "selu(expm1(softsign(arcsinh(x))))",
+            (SELU_LEFT * math.expm1(math.expm1(-1)), 1.0507009873554805 * math.expm1(1)),
+        ),
+        ("mul(swish(x),sinh(x))", (INF, INF)),  # zero times infinity below -745
+        ("mul(swish(x),cosh(x))", (-INF, INF)),
+        ("div(softplus(x),exp(x))", (1.0, 0.0)),
+        ("arctan(arcsinh(square(x)))", (HALF_PI, HALF_PI)),  # the square overflows
     ],
 )
 def test_limits(text: str, limits: tuple[float | None, float | None]) -> None:
-    assert close(properties_of(text).limits, limits, 1e-4)
+    assert close(properties_of(text).limits, limits, 1e-6)
 
 
 def test_limits_that_oscillate() -> None:
