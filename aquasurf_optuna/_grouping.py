@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from aquasurf_optuna.equality import WINDOW, Equality, Fingerprints, first_of_each
+from aquasurf_optuna.equality import STEP, WINDOW, Equality, Fingerprints, first_of_each
 
 _PAIRS_AT_ONCE = 1024
 
@@ -34,27 +34,37 @@ def labels_of(prints: Fingerprints, equality: Equality, rows: Rows) -> NDArray[n
     _, group = first_of_each(prints.coarse[distinct])
     if equality.rule == "identical":
         return group[row]
-    a, b = _linked_pairs(prints.sums[distinct], group, equality, lambda some: rows(distinct[some]))
-    n = int(group.max()) + 1
-    graph = coo_array((np.ones(len(a)), (group[a], group[b])), shape=(n, n))
-    return np.asarray(connected_components(graph, directed=False)[1])[group[row]]
+    for a, b in near(prints.sums[distinct], prints.probes[distinct]):
+        # Most of a cluster is joined by its nearest neighbours, and need not be compared.
+        apart = group[a] != group[b]
+        pairs = _linked(distinct[a[apart]], distinct[b[apart]], equality, rows)
+        group = _joined(group, a[apart][pairs], b[apart][pairs])
+    return group[row]
 
 
 def near(
-    sums: NDArray[np.int64], window: int = WINDOW
+    sums: NDArray[np.int64], probes: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield all pairs whose sums, `(n, 4)`, differ by at most `window` in each place, in blocks."""
+    """Yield all pairs of n functions that may be linked by their sums and probes, in blocks.
+
+    Args:
+        sums: `(n, 4)`; those of a pair differ by at most `WINDOW`.
+        probes: `(n, 24)`; those of a pair differ by at most `STEP`.
+    """
     order = np.argsort(sums[:, 0], kind="stable")
     in_order = sums[order]
     first = np.arange(len(order))
     for step in range(1, len(order)):
         # A pair that is too far apart stays so at every larger step.
         first = first[first + step < len(order)]
-        first = first[in_order[first + step, 0] - in_order[first, 0] <= window]
+        first = first[in_order[first + step, 0] - in_order[first, 0] <= WINDOW]
         if not len(first):
             return
-        close = (np.abs(in_order[first + step] - in_order[first]) <= window).all(axis=1)
-        yield order[first[close]], order[first[close] + step]
+        close = first[(np.abs(in_order[first + step] - in_order[first]) <= WINDOW).all(axis=1)]
+        a, b = order[close], order[close + step]
+        # In 64 bits, where no difference overflows.
+        alike = (np.abs(probes[a].astype(np.int64) - probes[b]) <= STEP).all(axis=1)
+        yield a[alike], b[alike]
 
 
 class Neighbours:
@@ -78,17 +88,22 @@ class Neighbours:
         return near[close]
 
 
-def _linked_pairs(
-    sums: NDArray[np.int64], group: NDArray[np.intp], equality: Equality, rows: Rows
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the linked pairs of functions that are not in one group yet."""
-    none = np.empty((2, 0), np.intp)
-    a, b = np.concatenate([none, *(np.stack(pair) for pair in near(sums))], axis=1)
-    apart = group[a] != group[b]
-    a, b = a[apart], b[apart]
-    found = [np.empty(0, np.bool_)]
+def _linked(
+    a: NDArray[np.intp], b: NDArray[np.intp], equality: Equality, rows: Rows
+) -> NDArray[np.bool_]:
+    """Say for pairs of functions whether they are linked."""
+    found = np.empty(len(a), np.bool_)
     for start in range(0, len(a), _PAIRS_AT_ONCE):
         some = slice(start, start + _PAIRS_AT_ONCE)
-        found.append(equality.linked(rows(a[some]), rows(b[some])))
-    is_linked = np.concatenate(found)
-    return a[is_linked], b[is_linked]
+        found[some] = equality.linked(rows(a[some]), rows(b[some]))
+    return found
+
+
+def _joined(group: NDArray[np.intp], a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Join the groups of linked pairs."""
+    if not len(a):
+        return group
+    n = int(group.max()) + 1
+    graph = coo_array((np.ones(len(a)), (group[a], group[b])), shape=(n, n))
+    component: NDArray[np.intp] = connected_components(graph, directed=False)[1]
+    return component[group]

@@ -22,12 +22,15 @@ functions are linked, up to sign where there is an invariance.
 - `exact`, 128 bits that only equal rows share;
 - `coarse`, 128 bits that only linked rows share (nearly all that are linked do);
 - `sums`, four integers that differ by at most `WINDOW` between linked rows (in size, where there is
-  an invariance), so that what `coarse` misses is found among neighbours.
+  an invariance), so that what `coarse` misses is found among neighbours;
+- `probes`, integers of single inputs that differ by at most `STEP` (again in size): the outermost
+  ones are among them, where functions that are nearly flat elsewhere differ.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from typing import Literal, get_args
 
@@ -35,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aquasurf_optuna.exceptions import SpaceError
+from aquasurf_optuna.features.outputs import N_INPUTS, standard_inputs
 
 RELATIVE_TOLERANCE = 1e-6
 """Largest relative difference, at any input, between two functions that are linked."""
@@ -46,9 +50,15 @@ N_SUMS = 4
 """How many integers `Fingerprints.sums` has for a row."""
 
 # A relative difference of 1e-6 is 2.1 steps of a mantissa of 20 bits, which cross at most 3 of its
-# boundaries, and so is an absolute one of steps of 1e-6: 3 for each of 250 values.
-WINDOW = 750
+# boundaries; an absolute one, of steps of 1e-6, crosses at most 2.
+STEP = 3
+"""Largest difference between the probes of linked rows."""
+
+WINDOW = STEP * N_INPUTS // N_SUMS
 """Largest difference between the sums of linked rows."""
+
+N_PROBES = 24
+"""How many integers `Fingerprints.probes` has for a row."""
 
 _TINY = float(np.finfo(np.float64).tiny)
 # Between two numbers of 20 bits, away from the round ones near which functions settle.
@@ -67,6 +77,7 @@ class Fingerprints:
         exact: uint64 array `(n, 2)`.
         coarse: uint64 array `(n, 2)`; under the rule "identical" the same as `exact`.
         sums: int64 array `(n, 4)`.
+        probes: int32 array `(n, 24)`.
         is_finite: bool array `(n,)`, whether all values are finite.
         is_constant: bool array `(n,)`, whether it is one finite value, up to the tolerance.
     """
@@ -74,6 +85,7 @@ class Fingerprints:
     exact: NDArray[np.uint64]
     coarse: NDArray[np.uint64]
     sums: NDArray[np.int64]
+    probes: NDArray[np.int32]
     is_finite: NDArray[np.bool_]
     is_constant: NDArray[np.bool_]
 
@@ -81,8 +93,9 @@ class Fingerprints:
     def empty(n: int) -> Fingerprints:
         """Return room for n rows."""
         exact, coarse = np.empty((n, 2), np.uint64), np.empty((n, 2), np.uint64)
-        sums = np.empty((n, N_SUMS), np.int64)
-        return Fingerprints(exact, coarse, sums, np.empty(n, np.bool_), np.empty(n, np.bool_))
+        sums, probes = np.empty((n, N_SUMS), np.int64), np.empty((n, N_PROBES), np.int32)
+        flags = np.empty(n, np.bool_), np.empty(n, np.bool_)
+        return Fingerprints(exact, coarse, sums, probes, *flags)
 
     def put(self, start: int, other: Fingerprints) -> None:
         """Write the fingerprints of some rows from place `start` on."""
@@ -150,9 +163,10 @@ class Equality:
             # NaN has no sign: with it, sums of f and -f would differ in size.
             steps = np.where(steps == _NAN, 0, steps)
         sums = steps.reshape(len(rows), N_SUMS, -1).sum(axis=2, dtype=np.int64)
+        probes = steps[:, _probed()]
         if self.invariance != "none":
-            sums = np.abs(sums)
-        return Fingerprints(exact, coarse, sums, is_finite, is_finite & _constant(rows))
+            sums, probes = np.abs(sums), np.abs(probes)
+        return Fingerprints(exact, coarse, sums, probes, is_finite, is_finite & _constant(rows))
 
     def linked(self, a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Say for n pairs of rows, `(n, 1000)` each, whether they are linked; bool array `(n,)`."""
@@ -187,6 +201,15 @@ class Equality:
             steps[rows == np.inf] = _INFINITY
             steps[rows == -np.inf] = -_INFINITY
         return steps
+
+
+@functools.cache
+def _probed() -> NDArray[np.intp]:
+    """Return the inputs of the probes: the smallest ones, the largest, and as many between."""
+    order = np.argsort(standard_inputs().numpy(), kind="stable")
+    third = N_PROBES // 3
+    between = np.linspace(third, N_INPUTS - third - 1, third).astype(np.intp)
+    return np.concatenate([order[:third], order[between], order[-third:]])
 
 
 def linked(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
