@@ -187,11 +187,12 @@ def problem_of_node(
     name: str, child_count: int, operators: Mapping[str, Operator]
 ) -> Problem | None:
     """Say what is wrong with an operator and its number of arguments; None if nothing is."""
+    # Operators first: a search makes very many nodes, and nearly all of them are operators.
+    if name in operators:
+        return problem_of_arity(operators[name], child_count)
     if name == LEAF or constant_value(name) is not None:
         return (f"{name} got arguments", f"write {name} alone") if child_count else None
-    if name not in operators:
-        return unknown_operator(name, operators)
-    return problem_of_arity(operators[name], child_count)
+    return unknown_operator(name, operators)
 
 
 def problem_of_arity(operator: Operator, count: int) -> Problem | None:

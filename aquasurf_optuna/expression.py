@@ -22,6 +22,8 @@ from torch import Tensor
 
 from aquasurf_optuna._latex import Formula, formula_of_call, formula_of_leaf
 from aquasurf_optuna._parser import (
+    MAX_DEPTH,
+    MAX_SIZE,
     Parser,
     constant_value,
     number_text,
@@ -65,17 +67,18 @@ class Expression:
     def __post_init__(self) -> None:
         if not isinstance(self.operator, str):
             _refuse(self.operator, "the name of an operator, or Expression.constant for a number")
-        inner = bool(self.children)
-        depth = inner + max((child.depth for child in self.children), default=0)
-        size = 1 + sum(child._size for child in self.children)
-        problem = problem_of_node(self.operator, len(self.children), OPERATORS) or problem_of_size(
-            depth, size
-        )
+        depth, nodes, size = (1, 1, 1) if self.children else (0, 0, 1)
+        for child in self.children:
+            depth = max(depth, 1 + child.depth)
+            nodes += child.node_count
+            size += child._size
+        problem = problem_of_node(self.operator, len(self.children), OPERATORS)
+        if problem is None and (depth > MAX_DEPTH or size > MAX_SIZE):
+            problem = problem_of_size(depth, size)
         if problem is not None:
             raise ExpressionError(
                 problem[0], text=str(self.operator), position=0, expected=problem[1]
             )
-        nodes = inner + sum(child.node_count for child in self.children)
         # The dataclass is frozen: derived fields are set once, here, around its own __setattr__.
         for field, value in (("depth", depth), ("node_count", nodes), ("_size", size)):
             object.__setattr__(self, field, value)
