@@ -36,6 +36,7 @@ from aquasurf_optuna.features.outputs import output_features, standard_inputs
 from aquasurf_optuna.operators import Operator, register_operator, registered_operators
 from aquasurf_optuna.properties import FunctionProperties, properties_of
 from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
@@ -79,5 +80,6 @@ __all__ = [
     "properties_of",
     "register_operator",
     "registered_operators",
+    "simplify",
     "standard_inputs",
 ]
