@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aquasurf_optuna.equality import (
-    N_SUMS,
     RELATIVE_TOLERANCE,
+    STEP,
     WINDOW,
     Equality,
     Fingerprints,
@@ -113,7 +113,7 @@ def test_the_oracle_notices_another_tolerance() -> None:
 
 
 @pytest.mark.parametrize("equality", EQUALITIES, ids=str)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_links_are_symmetric_and_of_oneself(equality: Equality, seed: int) -> None:
     rows, _ = canonical(hard_rows(seed), equality)
     a, b = pairs_of(len(rows))
@@ -124,7 +124,7 @@ def test_links_are_symmetric_and_of_oneself(equality: Equality, seed: int) -> No
 
 
 @pytest.mark.parametrize("equality", EQUALITIES, ids=str)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_fingerprints_keep_their_word(equality: Equality, seed: int) -> None:
     rows, prints = canonical(hard_rows(seed), equality)
     a, b = pairs_of(len(rows))
@@ -137,10 +137,14 @@ def test_fingerprints_keep_their_word(equality: Equality, seed: int) -> None:
     np.testing.assert_array_equal(same["exact"], equal_bytes)
     assert is_linked[same["coarse"]].all()
     close = (np.abs(prints.sums[a] - prints.sums[b]) <= WINDOW).all(axis=1)
+    probes = prints.probes.astype(np.int64)
+    alike = (np.abs(probes[a] - probes[b]) <= STEP).all(axis=1)
     assert close[is_linked].all()
+    assert alike[is_linked].all()
     # Both would be empty words if every pair were linked, or none but oneself.
     assert len(rows) < is_linked.sum() < len(a)
     assert close.sum() < len(a)
+    assert alike.sum() < len(a)
 
 
 def test_the_window_is_reached_and_not_passed() -> None:
@@ -149,9 +153,10 @@ def test_the_window_is_reached_and_not_passed() -> None:
     pairs = np.stack([below_two, below_two * (1 - RELATIVE_TOLERANCE)])
     pairs[1] = np.nextafter(pairs[1], 2)  # within, whatever was rounded
     rows = np.repeat(pairs.T.reshape(-1, 1), 1000, axis=1)
-    sums = equality.fingerprints(equality.rows(rows)).sums.reshape(-1, 2, N_SUMS)
+    prints = equality.fingerprints(equality.rows(rows))
     assert equality.linked(rows[::2], rows[1::2]).all()
-    assert np.abs(sums[:, 0] - sums[:, 1]).max() == WINDOW
+    assert np.abs(prints.sums[::2] - prints.sums[1::2]).max() == WINDOW
+    assert np.abs(prints.probes[::2] - prints.probes[1::2]).max() == STEP
 
 
 def test_an_exact_link_at_the_tolerance() -> None:
@@ -208,6 +213,8 @@ def test_a_sign_that_hangs_on_rounding(invariance: str, hard: tuple[float, ...])
     a, b = pairs_of(4)
     assert equality.linked(rows[a], rows[b]).all()
     assert np.abs(prints.sums[a] - prints.sums[b]).max() <= WINDOW
+    probes = prints.probes.astype(np.int64)
+    assert np.abs(probes[a] - probes[b]).max() <= STEP
 
 
 def bounded_rows(seed: int) -> Rows:
@@ -242,7 +249,7 @@ def wrong_affine_links(links: Callable[[int, int], bool], rows: Rows) -> list[tu
     return wrong
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_affine_links_are_those_of_fitted_lines(seed: int) -> None:
     equality = Equality("tolerance", "affine")
     values = bounded_rows(seed)
