@@ -11,6 +11,7 @@ from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.derivative import derivative
 from aquasurf_optuna.exceptions import (
     AquaSurfError,
+    CatalogueError,
     ExpressionError,
     FeatureStoreError,
     InitializationError,
@@ -33,7 +34,15 @@ from aquasurf_optuna.features.featurizer import (
 from aquasurf_optuna.features.fisher import FisherSpectrum, fisher_log_eigenvalues
 from aquasurf_optuna.features.losses import Likelihood
 from aquasurf_optuna.features.outputs import output_features, standard_inputs
-from aquasurf_optuna.operators import Operator, register_operator, registered_operators
+from aquasurf_optuna.operators import (
+    BINARY_OPERATORS,
+    COATNET_UNARY_OPERATORS,
+    N_ARY_OPERATORS,
+    UNARY_OPERATORS,
+    Operator,
+    register_operator,
+    registered_operators,
+)
 from aquasurf_optuna.properties import FunctionProperties, properties_of
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.simplify import simplify
@@ -43,11 +52,16 @@ from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
 __all__ = [
     "BASELINES",
+    "BINARY_OPERATORS",
+    "COATNET_UNARY_OPERATORS",
+    "N_ARY_OPERATORS",
+    "UNARY_OPERATORS",
     "Activation",
     "ActivationFactory",
     "AquaSurfError",
     "AquaSurfSampler",
     "Catalogue",
+    "CatalogueError",
     "Expression",
     "ExpressionError",
     "FeatureStore",

@@ -73,14 +73,14 @@ def classes_of(space: SearchSpace, equality: Equality, resources: Resources) -> 
         spill=resources.spill,
         n_threads=resources.n_threads or _processors(),
     ) as levels:
-        evaluation = _Evaluation(levels, space, equality)
+        evaluation = Evaluation(levels, space, equality)
         prints = evaluation.fingerprints(resources.progress)
         labels = labels_of(prints, equality, evaluation.rows)
         print_of_graph = evaluation.of_graphs()
     return _numbered(space, labels[print_of_graph], prints, print_of_graph)
 
 
-class _Evaluation:
+class Evaluation:
     """All distinct graphs of a space, those of its schemas one after the other."""
 
     def __init__(self, levels: Levels, space: SearchSpace, equality: Equality) -> None:
