@@ -92,6 +92,8 @@ class CatalogueFile:
         _check_surroundings(metadata, self.space)
         names = [field.name for field in dataclasses.fields(Classes)]
         self.classes = Classes(**{name: self._checked(name) for name in names})
+        if self.space.size != len(self.classes.of_graph):
+            raise ValueError(f"{self.space.size} graphs, {len(self.classes.of_graph)} with a class")
         has_outputs = "outputs" in self._arrays
         self._blocks = self._checked("outputs_digests") if has_outputs else np.empty(0)
         self.outputs: Callable[[NDArray[np.intp]], NDArray[np.float64]] | None = None
@@ -110,7 +112,14 @@ class CatalogueFile:
         """
         try:
             return cls(Path(path))
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             # A header that is JSON, but not what is written here; SpaceError is a ValueError.
             raise _damaged(Path(path), f"its header cannot be read ({error})") from error
 
