@@ -17,6 +17,7 @@ from torch import nn
 
 import aquasurf_optuna
 from aquasurf_optuna import AquaSurfSampler, Expression, SearchSpace
+from aquasurf_optuna.cli import main
 from examples import existing_study, lightning_study, own_script, quickstart
 from lightning_modules.cli import run
 from lightning_modules.digits_recipe import DIGITS_RECIPE
@@ -81,12 +82,29 @@ def test_the_readmes_activation_is_a_module() -> None:
     assert isinstance(names["activation"], nn.Module)
 
 
+def test_the_readmes_space_is_one() -> None:
+    names: dict[str, Any] = {"SearchSpace": SearchSpace}
+    exec(CODE[3], names)
+    assert len(names["space"]) == 7 * 27**3 + 2 * 27
+
+
+def test_the_code_about_spaces_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs/spaces.md").read_text()
+    script = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    # In a process of its own, since it registers an operator.
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "175 add(relu(x),mul(0.1,tanh(x))) 17" in done.stdout
+    assert r"swish(mul(-2,x)) \text{Swish}(-2x)" in done.stdout
+    assert (tmp_path / "three_node.safetensors").exists()
+
+
 def test_the_readmes_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_cifar(tmp_path / "data", "cifar100", monkeypatch)
     small = "limit_train_batches=1, limit_val_batches=1, accelerator='cpu', logger=False, "
     loading = "download=True, eval_batch_size=20, num_workers=0"
-    script = CODE[3].replace("callbacks=", small + "callbacks=").replace("download=True", loading)
+    script = CODE[4].replace("callbacks=", small + "callbacks=").replace("download=True", loading)
     script = script.replace("max_epochs=recipe.search_epochs", "max_epochs=1")
     script = script.replace("recipe =", "from dataclasses import replace\nrecipe =")
     script += "images = replace(recipe.images, batch_size=20, validation_size=100)\n"
@@ -138,11 +156,21 @@ def test_the_readmes_commands_exist() -> None:
     assert [c for c in COMMANDS if c.startswith(".venv/bin/aquasurf show")]
 
 
-def test_the_readmes_show_command_runs() -> None:
-    (command,) = [c for c in COMMANDS if c.startswith(".venv/bin/aquasurf show")]
-    arguments = [sys.executable, "-m", "aquasurf_optuna.cli", *shlex.split(command)[1:]]
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "mul(hard_sigmoid(hard_sigmoid(x)),elu(x))" in done.stdout
+def test_the_commands_about_functions_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/spaces.md").read_text()
+    commands = [*COMMANDS, *re.findall(r"^    (aquasurf .*)$", page, flags=re.MULTILINE)]
+    quick = [c for c in commands if re.match(r"(\.venv/bin/)?aquasurf (show|discovered)", c)]
+    assert len(quick) == 6
+    for command in quick:
+        assert main(shlex.split(command)[1:]) == 0
+    printed = capsys.readouterr().out
+    assert "mul(hard_sigmoid(hard_sigmoid(x)),elu(x))" in printed
+    assert "import numpy as np" in printed
+    assert "0.6990" in printed
+    assert Path("function.png").stat().st_size > 10_000
 
 
 def test_the_configuration_is_the_recipe() -> None:
