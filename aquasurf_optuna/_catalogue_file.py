@@ -17,7 +17,6 @@ import json
 import math
 import os
 import struct
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from aquasurf_optuna._classes import Classes
 from aquasurf_optuna._parser import constant_value, problem_of_node
 from aquasurf_optuna._schema import PLACEHOLDERS, Place
+from aquasurf_optuna._whole_file import whole_file
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality
 from aquasurf_optuna.exceptions import CatalogueError
 from aquasurf_optuna.expression import Expression
@@ -132,15 +132,9 @@ class CatalogueFile:
         outputs: Iterable[NDArray[np.float64]] | None,
     ) -> Path:
         """Write a file; see `Catalogue.save`."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        try:
+        with whole_file(path, what="a catalogue") as draft:
             _write(draft, space, equality, classes, outputs)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
-        return target
+        return Path(path)
 
     def _check_size(self) -> None:
         expected = self._data + sum(array.n_bytes for array in self._arrays.values())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, *, what: str) -> Path:
-    """Write a file beside its place and move it there; missing folders are made.
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str], *, what: str) -> Iterator[Path]:
+    """Give the path of a draft beside a file's place, and move it there at the end.
+
+    Missing folders are made. After an error the draft is gone, and what was there before stays.
 
     Args:
         path: Where to write; an existing file is replaced.
-        content: All of it.
         what: The kind of file, for the error where the path is a folder: "a report".
-
-    Returns:
-        The path.
 
     Raises:
         OSError: If the file cannot be written.
@@ -34,8 +35,18 @@ def write_whole(path: str | os.PathLike[str], content: bytes, *, what: str) -> P
     # In the same folder, since a move between file systems is not atomic.
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
-        draft.write_bytes(content)
+        yield draft
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)
-    return target
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, *, what: str) -> Path:
+    """Write a file that is at hand; see `whole_file`.
+
+    Returns:
+        The path.
+    """
+    with whole_file(path, what=what) as draft:
+        draft.write_bytes(content)
+    return Path(path)
