@@ -257,7 +257,7 @@ def _bessel_i1e(x):
     # Abramowitz and Stegun, equations 9.8.3 and 9.8.4.
     z = ops.abs(x)
     near, far = ops.minimum(z, 3.75), ops.maximum(z, 3.75)
-    below = near * ops.exp(-near) * _polynomial(
+    below = x * ops.exp(-near) * _polynomial(
         ops.square(near / 3.75),
         (0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411),
     )
@@ -266,7 +266,7 @@ def _bessel_i1e(x):
         0.02282967, -0.02895312, 0.01787654, -0.00420059,
     )  # fmt: skip
     above = _polynomial(3.75 / far, coefficients) / ops.sqrt(far)
-    return ops.sign(x) * ops.where(z < 3.75, below, above)
+    return ops.where(z < 3.75, below, ops.sign(x) * above)
 ''',
         "_elish": '''\
 def _elish(x):
