@@ -15,8 +15,8 @@ import numpy as np
 from aquasurf_optuna._limits import Array, Function
 
 _REACHES = (38, 14)
-"""Standard deviations integrated over. At 38 the density nearly underflows; the second is for
-functions that float64 cannot follow to there."""
+"""Standard deviations integrated over. At 38 the density is all but 0, so that an infinite value
+stays one; the second is for functions that float64 cannot follow to there."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
 _ROUNDS = 60
 _MOST_PANELS = 4096
@@ -87,9 +87,7 @@ def _panels(f: Function, left: Array, width: Array) -> Array:
     density = np.exp(-(z**2) / 2.0) / math.sqrt(2.0 * math.pi)
     with np.errstate(over="ignore", invalid="ignore"):
         values = f(z.ravel()).reshape(z.shape)
-        # Infinite values stay so where the density has underflowed.
-        parts = np.where(np.isinf(values), values, values * density)
-        return np.asarray((parts @ _WEIGHTS) * width / 2.0)
+        return np.asarray(((values * density) @ _WEIGHTS) * width / 2.0)
 
 
 def _sum(values: Array) -> float:

@@ -241,8 +241,9 @@ def _supremum(f: Function, inputs: Array, outputs: Array) -> float:
     if not math.isfinite(best[-1]):
         return best[-1]
     steps = np.diff(best)[-4:]
-    # Toward an extreme or a jump the steps shrink with the cells; toward a pole they do not.
-    endless = (steps[1:] >= steps[:-1] / 2).all() and steps[-1] > 1e-6 * abs(best[-1])
+    # Toward an extreme or a jump the steps shrink with the cells; toward a pole they do not, be it
+    # only that of a logarithm.
+    endless = (steps[1:] >= 0.95 * steps[:-1]).all() and steps[-1] > 1e-6 * abs(best[-1])
     return math.inf if endless else best[-1]
 
 
@@ -251,8 +252,6 @@ def _asymptote(f: Function, limit: float | None, sign: float) -> float | None:
 
 
 def _monotony(outputs: Array, near: Array) -> Monotony:
-    if np.isnan(outputs).any():
-        return "no"
     finite = np.isfinite(outputs)
     # Relative to the values, and to what the function is near zero, where its terms may be larger.
     usual = float(np.median(np.abs(near[np.isfinite(near)]))) if np.isfinite(near).any() else 0.0
@@ -262,6 +261,7 @@ def _monotony(outputs: Array, near: Array) -> Monotony:
     rises[outputs[1:] == outputs[:-1]] = 0.0
     sizes[~np.isfinite(sizes)] = 0.0
     noise = _ROUNDING * (sizes + usual)
+    # With NaN among the outputs neither holds.
     never_falls, never_rises = bool((rises >= -noise).all()), bool((rises <= noise).all())
     if finite.all() and np.ptp(outputs) <= _ROUNDING * np.abs(outputs).max():
         return "constant"

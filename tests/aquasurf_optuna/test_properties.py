@@ -250,6 +250,15 @@ def test_limits_that_oscillate() -> None:
     assert limit_at_infinity(lambda x: np.sin(x) / x, 1.0) == 0.0
     assert limit_at_zero(lambda x: np.sin(1 / x), -1.0) is None
     assert limit_at_infinity(lambda x: x * np.sin(x), 1.0) is None
+    assert limit_at_infinity(lambda x: np.copysign(INF, np.sin(x)), 1.0) is None
+    # One value is not yet a limit.
+    assert limit_at_infinity(lambda x: np.where(x > 1e180, 0.0, 1.0), 1.0) is None
+
+
+def test_zero_has_no_sign() -> None:
+    [limit, _] = properties_of("swish(x)").limits
+    assert str(limit) == "0.0"
+    assert str(properties_of("negative(relu(x))").range) == "(-inf, 0.0)"
 
 
 def test_poles_away_from_zero() -> None:
@@ -258,9 +267,20 @@ def test_poles_away_from_zero() -> None:
     assert found.at_zero == "smooth"
     assert math.isnan(found.mean)
     assert properties_of("square(reciprocal(sub(x,1.2345)))").mean == INF
+    assert properties_of("arcsinh(reciprocal(sub(x,1.2345)))").range == (-INF, INF)
     # A maximum that is only steep is none: 1 / (x**2 + 1e-6).
     steep = properties_of("reciprocal(add(square(sub(x,1.2345)),0.000001))")
     assert steep.range == pytest.approx((0.0, 1e6), rel=1e-9)
+
+
+def test_the_two_ranges_fit() -> None:
+    # Of its two infima the one on [-5, 5] is found more exactly.
+    found = properties_of("pow(swish(x),erfc(x))")
+    assert found.range[0] <= found.input_range[0] <= found.input_range[1] <= found.range[1]
+    # The limit at zero, to which neighbours come slowly, is an end of both.
+    slow = properties_of("mul(arctan(arcsinh(reciprocal(abs(x)))),div(x,x))")
+    assert slow.at_zero == "hole"
+    assert slow.input_range[1] == pytest.approx(HALF_PI, rel=1e-5)
 
 
 def test_moments_that_do_not_exist() -> None:
@@ -273,6 +293,26 @@ def test_moments_that_do_not_exist() -> None:
         assert math.isnan(properties_of(text).mean)
     assert properties_of("mul(exp(x),exp(negative(x)))").variance == 0.0
     assert properties_of("mul(exp(x),2)").variance == pytest.approx(4 * MOMENTS["exp"][1])
+
+
+def test_a_variance_that_does_not_exist() -> None:
+    # E[exp(c Z**2)] = (1 - 2 c)**-1/2 for c < 1/2.
+    found = properties_of("exp(mul(0.3,square(x)))")
+    assert found.mean == pytest.approx(0.4**-0.5, rel=1e-12)
+    assert found.variance == INF
+    assert not found.is_zero_mean
+
+
+def test_moments_where_float64_overflows_far_out() -> None:
+    assert properties_of("div(exp(square(x)),exp(square(x)))").mean == pytest.approx(1.0)
+    # NaN from 27 on; what it has within 14 says enough.
+    same = "div(exp(square(x)),exp(square(x)))"
+    assert properties_of(f"mul(exp(square(x)),{same})").mean == INF
+
+
+def test_the_mean_of_selu_is_zero_and_not_nearly_so() -> None:
+    assert properties_of("selu(x)").mean == 0.0
+    assert properties_of("one(x)").variance == properties_of("selu(one(x))").variance == 0.0
 
 
 def test_values_that_are_not_finite() -> None:
@@ -290,6 +330,10 @@ def test_rounding_noise_is_not_a_turn() -> None:
     assert properties_of("sub(one(x),tanh(x))").monotony == "decreasing"
     assert properties_of("sub(exp(x),one(x))").monotony == "increasing"
     assert properties_of("sub(cosh(tanh(x)),cosh(tanh(x)))").monotony == "constant"
+    # Quotients whose rounding errors differ from input to input.
+    assert properties_of("div(mul(tanh(x),cosh(tanh(x))),cosh(tanh(x)))").monotony == "increasing"
+    # Errors of the size of the terms, where their sum has almost vanished.
+    assert properties_of("sub(add(sigmoid(x),arctan(x)),arctan(x))").monotony == "increasing"
     # A turn of a millionth is one.
     assert properties_of("add(tanh(x),mul(-0.000001,x))").monotony == "no"
 
