@@ -31,7 +31,7 @@ from aquasurf_optuna._whole_file import whole_file
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality
 from aquasurf_optuna.exceptions import CatalogueError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.outputs import N_INPUTS, function_key
+from aquasurf_optuna.features.outputs import N_INPUTS, function_key, output_features
 from aquasurf_optuna.operators import LEAF, N_ARY, OPERATORS
 from aquasurf_optuna.space import SearchSpace
 
@@ -45,6 +45,12 @@ _DIGEST_BYTES = 16
 _TYPES = {"int32": "I32", "int64": "I64", "bool": "BOOL", "float64": "F64", "uint8": "U8"}
 _LONGEST_HEADER = 2**27
 _NO_DIGEST = "0" * 2 * _DIGEST_BYTES
+
+_SURROUNDINGS = {
+    "tolerance": "tolerance",
+    "inputs": "fixed inputs",
+    "fingerprints": "way to take fingerprints",
+}
 
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 """Type and shape of each array of a file, in their order there."""
@@ -89,7 +95,7 @@ class CatalogueFile:
         excluded = self._checked("excluded").tolist()
         places = [_place(each) for each in json.loads(metadata["space"])]
         self.space = SearchSpace.of_places(places, excluded)
-        _check_surroundings(metadata, self.space)
+        _check_surroundings(metadata, self.space, self.equality)
         names = [field.name for field in dataclasses.fields(Classes)]
         self.classes = Classes(**{name: self._checked(name) for name in names})
         if self.space.size != len(self.classes.of_graph):
@@ -279,14 +285,19 @@ def _metadata(space: SearchSpace, equality: Equality) -> dict[str, str]:
         "space": json.dumps([_tree(part) for part in space.parts]),
         "rule": equality.rule,
         "invariance": equality.invariance,
-        **_surroundings(space),
+        **_surroundings(space, equality),
     }
 
 
-def _surroundings(space: SearchSpace) -> dict[str, str]:
+def _surroundings(space: SearchSpace, equality: Equality) -> dict[str, str]:
     """Return what must be the same where the file is read."""
     names = {name for part in space.parts for place in part.walk() for name in place.names}
+    x = Expression(LEAF)
+    # Of functions whose values are exact, and so the same on every machine.
+    exact = output_features([x, Expression("square", (x,))])
+    rows = equality.rows(exact.astype(equality.dtype))
     return {
+        "fingerprints": json.dumps(equality.fingerprints(rows).sums.tolist()),
         "tolerance": repr(RELATIVE_TOLERANCE),
         "inputs": function_key(Expression(LEAF)),
         "operators": json.dumps({name: _values(name) for name in sorted(names & {*OPERATORS})}),
@@ -301,9 +312,9 @@ def _values(name: str) -> str:
     return function_key(Expression(name, arguments if arity == N_ARY else arguments[:arity]))
 
 
-def _check_surroundings(metadata: dict[str, str], space: SearchSpace) -> None:
-    here = _surroundings(space)
-    for name, what in (("tolerance", "tolerance"), ("inputs", "fixed inputs")):
+def _check_surroundings(metadata: dict[str, str], space: SearchSpace, equality: Equality) -> None:
+    here = _surroundings(space, equality)
+    for name, what in _SURROUNDINGS.items():
         if metadata[name] != here[name]:
             raise CatalogueError(
                 f"the catalogue was made with another {what} ({metadata[name]}, and {here[name]} "

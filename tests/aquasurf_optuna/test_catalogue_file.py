@@ -291,6 +291,7 @@ PLACE_OF_X = {"label": "x", "names": ["x"], "children": []}
         (set_metadata("version", str(VERSION + 1)), "has version 2 of the layout, and 1 is read"),
         (set_metadata("tolerance", "1e-05"), r"another tolerance \(1e-05, and 1e-06 is used here"),
         (set_metadata("inputs", "0" * 32), r"another fixed inputs \(0+, and [0-9a-f]+ is used"),
+        (set_metadata("fingerprints", "[]"), r"another way to take fingerprints \(\[\], and \[\["),
         (set_metadata("rule", "about"), "its header cannot be read .*got 'about'"),
         (set_metadata("digests", "{}"), "its header cannot be read"),
         (set_metadata("space", "[]"), "its header cannot be read .-2 graphs, 375 with a class"),
