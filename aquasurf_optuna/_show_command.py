@@ -22,6 +22,7 @@ from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.properties import properties_of
 from aquasurf_optuna.report import Section, Table, function_section, write_report
+from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.visualization import plot_function, write_png
 
 _POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
@@ -32,6 +33,9 @@ def add_show(commands: Any) -> None:
     parser = commands.add_parser("show", help="describe one function")
     parser.set_defaults(run=run_show)
     parser.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
+    parser.add_argument(
+        "--simplify", action="store_true", help="show its simplest form in its place"
+    )
     parser.add_argument("--html", metavar="FILE", help="also write it as a web page")
     parser.add_argument(
         "--open", action="store_true", help="open the web page, of --html or a temporary file"
@@ -53,6 +57,8 @@ def run_show(options: argparse.Namespace) -> None:
         OSError: If a file cannot be written.
     """
     expression = Expression.parse(options.expression)
+    if options.simplify:
+        expression = simplify(expression)
     if options.python is not None:
         if options.html or options.png or options.open:
             raise AquaSurfError(
@@ -71,17 +77,26 @@ def run_show(options: argparse.Namespace) -> None:
 
 
 def describe(expression: Expression) -> str:
-    """Return what the command prints: form, behaviour on N(0, 1), properties, some values."""
+    """Return what the command prints: form, behaviour on N(0, 1), properties, some values.
+
+    The simplified form is among them where it is another one.
+    """
     operators = dict.fromkeys(node.operator for node in expression.walk() if node.children)
     facts = {
         "function": str(expression),
         "LaTeX": expression.latex(),
+        **_simpler(expression),
         "depth": str(expression.depth),
         "operators": f"{expression.node_count} ({', '.join(operators) or 'none'})",
         **_behaviour(output_features([expression])[0]),
     }
     blocks = [_aligned(facts), _aligned(properties_of(expression).rows()), _values(expression)]
     return "\n\n".join(blocks)
+
+
+def _simpler(expression: Expression) -> dict[str, str]:
+    simplest = simplify(expression)
+    return {} if simplest == expression else {"simplified": str(simplest)}
 
 
 def _aligned(facts: Mapping[str, str]) -> str:
@@ -134,7 +149,7 @@ def _write_page(expression: Expression, file: str | None) -> Path:
         ),
         function_section(expression, heading="How to use it", sources=True),
     ]
-    return write_report(file, title=str(expression), sections=sections)
+    return write_report(file, title=str(expression), facts=_simpler(expression), sections=sections)
 
 
 def _open(path: Path) -> None:

@@ -84,6 +84,13 @@ def test_the_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert heading in text
     for row in properties_of(FOUND).rows().items():
         assert "\n".join(row) in text
+    assert "simplified" not in text
+
+
+def test_the_page_of_a_function_that_can_be_simpler(tmp_path: Path) -> None:
+    path = tmp_path / "f.html"
+    assert main(["show", "mul(x,one(x))", "--html", str(path)]) == 0
+    assert "simplified\nx\n" in Page(path.read_text(encoding="utf-8")).text()
 
 
 def test_the_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -120,6 +127,19 @@ def test_without_a_browser_the_path_is_told(
     assert main(["show", "tanh(x)", "--html", str(path), "--open"]) == 0
     out = capsys.readouterr().out
     assert out.endswith(f"no browser could be started here; open {path} in one\n")
+
+
+def test_a_simpler_form_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "swish(sub(negative(x),identity(x)))"
+    assert main(["show", text]) == 0
+    shown = facts(capsys.readouterr().out.split("\n\n")[0])
+    assert (shown["function"], shown["simplified"]) == (text, "swish(mul(-2,x))")
+    assert main(["show", text, "--simplify"]) == 0
+    shown = facts(capsys.readouterr().out.split("\n\n")[0])
+    assert shown["function"] == "swish(mul(-2,x))"
+    assert "simplified" not in shown
+    assert main(["show", text, "--simplify", "--python", "numpy"]) == 0
+    assert capsys.readouterr().out == Expression.parse("swish(mul(-2,x))").to_python("numpy")
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy", "jax", "keras"])
