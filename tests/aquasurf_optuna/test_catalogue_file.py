@@ -315,7 +315,7 @@ PLACE_OF_X = {"label": "x", "names": ["x"], "children": []}
         (set_entry("sums", "data_offsets", [-(2**20), 0]), "is damaged"),
         (set_entry("sums", "data_offsets", [0, 8]), "the checksum of sums is wrong"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_headers_that_do_not_fit_are_refused(
     saved: Path, change: Callable[[dict[str, Any]], None], message: str
