@@ -28,7 +28,7 @@ from aquasurf_optuna.equality import Equality, Invariance, Rule
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import N_INPUTS, output_features
-from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.space import SearchSpace, check_draw
 
 _ROWS_AT_ONCE = 4096
 
@@ -205,11 +205,7 @@ class Catalogue:
         Raises:
             SpaceError: If `n` is negative, or there are fewer classes and none may come twice.
         """
-        if n < 0 or (n > len(self) and not replace):
-            raise SpaceError(
-                f"n must be between 0 and {len(self)}, the number of classes, got {n}; "
-                "replace=True draws more"
-            )
+        check_draw(n, len(self), "classes", replace=replace)
         drawn = np.random.default_rng(seed).choice(len(self), size=n, replace=replace)
         return [self[class_id] for class_id in drawn.tolist()]
 

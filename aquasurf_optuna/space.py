@@ -319,11 +319,7 @@ class SearchSpace:
         Raises:
             SpaceError: If `n` is negative, or there are not so many and none may come twice.
         """
-        if n < 0 or (n > self.size and not replace):
-            raise SpaceError(
-                f"n must be between 0 and {self.size}, the number of graphs, got {n}; "
-                "replace=True draws more"
-            )
+        check_draw(n, self.size, "graphs", replace=replace)
         rng = random.Random(seed)
         drawn: Iterator[int] = (rng.randrange(self.size) for _ in itertools.count())
         if not replace:
@@ -485,3 +481,16 @@ def _different(numbers: Iterator[int]) -> Iterator[int]:
         if number not in known:
             known.add(number)
             yield number
+
+
+def check_draw(n: int, available: int, what: str, *, replace: bool) -> None:
+    """Refuse to draw fewer than none, or more than there are where none may come twice.
+
+    Raises:
+        SpaceError: In these cases.
+    """
+    if n < 0 or (n > available and not replace):
+        raise SpaceError(
+            f"n must be between 0 and {available}, the number of {what}, got {n}; replace=True "
+            "draws more"
+        )

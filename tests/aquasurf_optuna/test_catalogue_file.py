@@ -18,10 +18,11 @@ from aquasurf_optuna._classes import Classes
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.equality import Equality
 from aquasurf_optuna.exceptions import CatalogueError
-from aquasurf_optuna.expression import program_of
 from aquasurf_optuna.features.outputs import function_key
 from aquasurf_optuna.operators import OPERATORS, register_operator
 from aquasurf_optuna.space import SearchSpace
+
+pytestmark = pytest.mark.usefixtures("forgotten_operators")
 
 UNARY = ("zero", "one", "relu", "erf", "negative", "reciprocal")
 SPACES = {
@@ -42,17 +43,6 @@ EQUALITIES = [
     Equality("tolerance", "affine"),
 ]
 FIELDS = tuple(field.name for field in dataclasses.fields(Classes))
-
-
-@pytest.fixture(autouse=True)
-def _no_traces() -> Iterator[None]:
-    """Forget what a test registers or changes, which a user cannot."""
-    before = dict(operators._known)
-    yield
-    operators._known.clear()
-    operators._known.update(before)
-    program_of.cache_clear()
-    function_key.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import dataclasses
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import joblib
 import numpy as np
@@ -17,12 +17,12 @@ from aquasurf_optuna._operator_checks import agree, probe
 from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.exceptions import AquaSurfError, ExpressionError, OperatorError
-from aquasurf_optuna.expression import Expression, program_of
+from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features._child import Child
 from aquasurf_optuna.features._isolated import Limits, Measurer
 from aquasurf_optuna.features._precompute import PrecomputeOptions, precompute
 from aquasurf_optuna.features.featurizer import FisherFeaturizer
-from aquasurf_optuna.features.outputs import function_key, output_features, standard_inputs
+from aquasurf_optuna.features.outputs import output_features, standard_inputs
 from aquasurf_optuna.operators import (
     COATNET_UNARY_OPERATORS,
     N_ARY,
@@ -35,16 +35,7 @@ from aquasurf_optuna.operators import (
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
 
-
-@pytest.fixture(autouse=True)
-def _no_traces() -> Iterator[None]:
-    """Forget what a test registers, which a user cannot."""
-    before = dict(operators._known)
-    yield
-    operators._known.clear()
-    operators._known.update(before)
-    program_of.cache_clear()
-    function_key.cache_clear()
+pytestmark = pytest.mark.usefixtures("forgotten_operators")
 
 
 def sine() -> Operator:

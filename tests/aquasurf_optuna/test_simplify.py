@@ -11,11 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from aquasurf_optuna import operators
 from aquasurf_optuna._identities import IDENTITIES
 from aquasurf_optuna.equality import linked
 from aquasurf_optuna.exceptions import ExpressionError
-from aquasurf_optuna.expression import Expression, program_of
+from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.operators import register_operator
 from aquasurf_optuna.simplify import simplify
@@ -262,17 +261,7 @@ def test_three_node_space() -> None:
     assert 400 <= simpler <= 600
 
 
-@pytest.fixture
-def _no_traces() -> Iterator[None]:
-    """Forget what a test registers, which a user cannot."""
-    before = dict(operators._known)
-    yield
-    operators._known.clear()
-    operators._known.update(before)
-    program_of.cache_clear()
-
-
-@pytest.mark.usefixtures("_no_traces")
+@pytest.mark.usefixtures("forgotten_operators")
 def test_own_operators_take_part() -> None:
     register_operator("sine_to_simplify", torch.sin)
     assert simplified("mul(sine_to_simplify(x),one(x))") == "sine_to_simplify(x)"
