@@ -46,21 +46,40 @@ class Classes:
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """What the making of a catalogue may take; see `Catalogue.of`."""
+    """What the making of a catalogue may take; see `Catalogue.of`.
+
+    Raises:
+        SpaceError: If the limit is no number of bytes, or there is to be no thread.
+    """
 
     memory_limit: int = 2**30
     spill: str | os.PathLike[str] | None = None
     n_threads: int | None = None
     progress: Callable[[int, int], None] | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.memory_limit, (int, float)) or not self.memory_limit >= 0:
+            raise SpaceError(
+                f"memory_limit is a number of bytes from 0 on, such as 2**30, "
+                f"got {self.memory_limit!r}"
+            )
+        n = self.n_threads
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise SpaceError(
+                f"n_threads is a whole number from 1 on, or None for all processors, got {n!r}"
+            )
+
 
 def classes_of(space: SearchSpace, equality: Equality, resources: Resources) -> Classes:
     """Evaluate every graph of a space and group equal functions.
 
     Raises:
-        SpaceError: If there are too many graphs, or the values of subexpressions find no room.
+        SpaceError: If it is no space, there are too many graphs, or the values of subexpressions
+            find no room.
         OSError: If they cannot be written to the folder meant for that.
     """
+    if not isinstance(space, SearchSpace):
+        raise SpaceError(f"a catalogue is one of a SearchSpace, got {space!r}")
     n_graphs = sum(part.size for part in space.parts)
     if n_graphs > _MOST_GRAPHS:
         raise SpaceError(

@@ -88,8 +88,8 @@ class Catalogue:
             progress: Called as `progress(done, total)`, in evaluations of distinct graphs.
 
         Raises:
-            SpaceError: If the rule or the invariance is not one of these, or `memory_limit` does
-                not hold the values of subexpressions and no folder is given.
+            SpaceError: If an argument is not as described, there are 2**31 graphs or more, or
+                `memory_limit` does not hold the values of subexpressions and no folder is given.
             OSError: If the folder cannot be written to.
         """
         equality = Equality(rule, invariance)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -216,6 +217,27 @@ def test_a_folder_that_is_full_or_missing_is_an_error(
     with pytest.raises(OSError, match="No space left on device"):
         Catalogue.of(REPEATED, memory_limit=0, spill=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_threads": 0}, "n_threads is a whole number from 1 on, or None .*, got 0"),
+        ({"n_threads": 1.5}, "n_threads is a whole number from 1 on, or None .*, got 1.5"),
+        ({"n_threads": True}, "n_threads is a whole number from 1 on, or None .*, got True"),
+        ({"memory_limit": -1}, "memory_limit is a number of bytes from 0 on, .* got -1"),
+        ({"memory_limit": "1 GB"}, "memory_limit is a number of bytes .* got '1 GB'"),
+        ({"memory_limit": float("nan")}, "memory_limit is a number of bytes .* got nan"),
+    ],
+)
+def test_impossible_resources_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        Catalogue.of(REPEATED, **options)
+
+
+def test_a_text_is_no_space() -> None:
+    with pytest.raises(SpaceError, match=r"one of a SearchSpace, got 'unary\(x\)'"):
+        Catalogue.of("unary(x)")  # type: ignore[arg-type] # the wrong type is the test
 
 
 def test_progress_counts_to_the_end() -> None:
