@@ -91,7 +91,7 @@ def _version() -> str:
 
 
 def _report(options: argparse.Namespace) -> None:
-    space = SearchSpace(options.schema)
+    space = SearchSpace.named(options.schema)
     study = _stored_study(options.storage, options.study)
     path = study_report(
         options.output, study, space, name=options.name, value_name=options.value_name

@@ -25,6 +25,7 @@ from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.operators import LEAF
+from aquasurf_optuna.space import SearchSpace
 
 _X = Expression(LEAF)
 # Both keep a member far within the limits of one expression.
@@ -86,6 +87,10 @@ class ContinuousFamily(abc.ABC):
                 )
             values.append(float(value))
         return self._member(values)
+
+    def is_suggested(self, params: Mapping[str, Any], name: str) -> bool:
+        """Say whether parameters hold all that describes a function, whatever their values."""
+        return all(key in params for key in self.distributions(name))
 
     def params_of(self, expression: str | Expression, name: str) -> dict[str, float]:
         """Return the parameters that describe a member, for `study.enqueue_trial` for example.
@@ -324,3 +329,7 @@ def _checked_knots(knots: Sequence[float]) -> tuple[float, ...]:
             f"knots must be 1 to {_MOST_KNOTS} finite numbers in ascending order, got {knots!r}"
         )
     return tuple(map(float, given))
+
+
+AnySpace = SearchSpace | ContinuousFamily
+"""What a study can suggest functions from: graphs, or a continuous family."""

@@ -20,7 +20,9 @@ from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.activation import as_expression
 from aquasurf_optuna.exceptions import ExpressionError
 from aquasurf_optuna.expression import BASELINES, Expression
+from aquasurf_optuna.families import AnySpace
 from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.visualization import (
     plot_comparison,
@@ -87,7 +89,7 @@ def write_report(
 def study_report(
     path: str | os.PathLike[str],
     study: optuna.Study,
-    space: SearchSpace,
+    space: AnySpace,
     *,
     name: str = "activation",
     baselines: Baselines = BASELINES,
@@ -102,7 +104,7 @@ def study_report(
     Args:
         path: Where to write; an existing file is replaced.
         study: A study with one objective, finished or not.
-        space: The space from which its functions come.
+        space: The space from which its functions come, or the continuous family.
         name: The name under which the space was suggested.
         baselines: Functions to mark, as in `plot_search_progress`.
         value_name: What the objective measures, with its unit if it has one.
@@ -140,7 +142,7 @@ def study_report(
         )
         sections.insert(0, _comparison_section(rows, figure, comparison_name))
     if chosen is not None:
-        sections.insert(0, function_section(as_expression(chosen)))
+        sections.insert(0, function_section(as_expression(chosen), sources=True))
     if ranked:
         sections.append(_best_functions_section(ranked, value_name))
     return write_report(
@@ -163,7 +165,7 @@ def function_section(
         sources: Whether to add source text that does without this package, for each library that
             has all of the function's operators.
     """
-    text = str(expression)
+    text, simplest = str(expression), simplify(expression)
     return Section(
         heading=heading,
         text=[
@@ -172,7 +174,8 @@ def function_section(
         ],
         code={
             "Expression": text,
-            "Formula in LaTeX": expression.latex(),
+            **({} if simplest == expression else {"Simplified": str(simplest)}),
+            "Formula in LaTeX": simplest.latex(),
             "In PyTorch": "from aquasurf_optuna import Activation\n\n"
             f'activation = Activation("{text}")\n\n'
             "# for networks that take a class such as nn.ReLU:\n"
@@ -229,14 +232,20 @@ def _comparison_lead(rows: Sequence[ComparisonRow], value_name: str) -> str:
     )
 
 
-def _facts(record: StudyRecord, space: SearchSpace) -> dict[str, str]:
+def _facts(record: StudyRecord, space: AnySpace) -> dict[str, str]:
     states = [trial.state for trial in record.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     return {
         "Trials": f"{len(states)} ({counts})" if states else "0",
         "Objective": record.direction,
-        "Search space": f"{space.schema}, {len(space):,} graphs",
+        "Search space": _described(space),
     }
+
+
+def _described(space: AnySpace) -> str:
+    if isinstance(space, SearchSpace):
+        return f"{space.schema}, {space.size:,} graphs"
+    return repr(space)
 
 
 def _comparison_section(

@@ -29,6 +29,7 @@ from aquasurf_optuna.visualization._style import (
 _TITLE = "Functions"
 _N_POINTS = 401
 _ROW_HEIGHT = 236
+_TITLE_LINES = 4
 
 
 class _Panel(NamedTuple):
@@ -123,7 +124,11 @@ def _get_functions_info(
 
 
 def _title(expression: Expression, equal: str | None, value: float) -> str:
-    title = wrapped(str(expression))
+    lines = wrapped(str(expression)).split("<br>")
+    # A function of a continuous family has dozens of numbers: the panel needs its place.
+    if len(lines) > _TITLE_LINES:
+        lines = [*lines[: _TITLE_LINES - 1], "..."]
+    title = "<br>".join(lines)
     if equal is not None and equal != display_name(expression):
         title += f" = {equal}"
     return title if math.isnan(value) else f"{title}<br><b>{number(value)}</b>"

@@ -10,7 +10,7 @@ import optuna
 import plotly.graph_objects as go
 
 from aquasurf_optuna.expression import BASELINES
-from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.families import AnySpace
 from aquasurf_optuna.visualization._labels import spread_apart
 from aquasurf_optuna.visualization._names import escaped, number
 from aquasurf_optuna.visualization._style import (
@@ -50,7 +50,7 @@ class _SearchProgressInfo(NamedTuple):
 
 def plot_search_progress(
     study: optuna.Study,
-    space: SearchSpace,
+    space: AnySpace,
     *,
     name: str = "activation",
     baselines: Baselines = BASELINES,
@@ -99,7 +99,7 @@ def plot_search_progress(
 
 
 def _get_search_progress_info(
-    study: optuna.Study, space: SearchSpace, *, name: str, baselines: Baselines
+    study: optuna.Study, space: AnySpace, *, name: str, baselines: Baselines
 ) -> _SearchProgressInfo:
     record = read_study(study, space, name=name, baselines=baselines)
     complete = [trial for trial in record.trials if trial.state == "complete"]

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from aquasurf_optuna._naming import display_name, names_of_equals
 from aquasurf_optuna.exceptions import AquaSurfError, SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression
-from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.families import AnySpace
 from aquasurf_optuna.visualization._style import Direction
 
 Baselines = Sequence[str | Expression] | Mapping[str, float] | Mapping[Expression, float]
@@ -79,7 +79,7 @@ class StudyRecord(NamedTuple):
 
 def read_study(
     study: optuna.Study,
-    space: SearchSpace,
+    space: AnySpace,
     *,
     name: str = "activation",
     baselines: Baselines = BASELINES,
@@ -122,7 +122,7 @@ def _outcome(trial: FrozenTrial) -> tuple[str, float]:
     return state, trial.value
 
 
-def _expression_of(trial: FrozenTrial, space: SearchSpace, name: str) -> Expression | None:
+def _expression_of(trial: FrozenTrial, space: AnySpace, name: str) -> Expression | None:
     if not space.is_suggested(trial.params, name):
         return None
     try:
@@ -134,13 +134,13 @@ def _expression_of(trial: FrozenTrial, space: SearchSpace, name: str) -> Express
         raise
 
 
-def _check_name(trials: Sequence[FrozenTrial], space: SearchSpace, name: str) -> None:
+def _check_name(trials: Sequence[FrozenTrial], space: AnySpace, name: str) -> None:
     """Refuse a name or a space with which the trials cannot be read."""
     keys = {key for trial in trials for key in trial.params}
     expected = set(space.distributions(name))
     # A node, a node of one of several schemas, or the schema.
     node = re.compile(rf"{re.escape(name)}\.(\d+(\.\d+)?|schema)")
-    own = {key for key in keys if node.fullmatch(key)}
+    own = {key for key in keys if key in expected or node.fullmatch(key)}
     if not own and any(trial.state == TrialState.COMPLETE for trial in trials):
         raise SpaceError(
             f"no trial has an activation named {name!r} (parameters {sorted(expected)}); the "

@@ -16,7 +16,8 @@ from plotly.offline import get_plotlyjs
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import AquaSurfError, SamplerError, SpaceError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.report import Section, Table, study_report, write_report
+from aquasurf_optuna.families import RationalFamily
+from aquasurf_optuna.report import Section, Table, function_section, study_report, write_report
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from tests.aquasurf_optuna.studies import FOUND, OTHER, RELU, SPACE, TANH, Page, study_of
@@ -122,7 +123,7 @@ def test_what_the_report_says(page: Page) -> None:
 
 def test_the_snippet_of_the_report_runs(page: Page) -> None:
     start = page.text().index("from aquasurf_optuna import")
-    snippet = page.text()[start:].split("\n\n\n")[0].split("Comparison")[0]
+    snippet = page.text()[start:].split("In PyTorch, without this package")[0]
     names: dict[str, object] = {}
     exec(snippet, names)
     assert str(getattr(names["activation"], "expression", None)) == FOUND
@@ -336,3 +337,24 @@ def test_a_function_chosen_by_further_runs_is_the_one_handed_over(tmp_path: Path
     assert f'activation = Activation("{OTHER}")' in text
     assert f'activation = Activation("{FOUND}")' not in text
     assert "On fresh seeds the found function has test accuracy 0.6" in text
+
+
+def test_a_study_of_a_continuous_family(tmp_path: Path) -> None:
+    family = RationalFamily()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda trial: family.suggest(trial, "f").node_count / 9, n_trials=3)
+    text = read(study_report(tmp_path / "r.html", study, family, name="f")).text()
+    assert "RationalFamily(numerator_degree=5, denominator_degree=4, bound=1.0)" in text
+    assert str(family.expression_of(study.best_params, "f")) in text
+    with pytest.raises(SpaceError, match=r"no trial has an activation named 'g' .*'g\.a0'"):
+        study_report(tmp_path / "r.html", study, family, name="g")
+
+
+def test_the_function_found_is_simplified_and_leaves_as_source() -> None:
+    section = function_section(
+        Expression.parse("swish(sub(negative(x),identity(x)))"), sources=True
+    )
+    assert section.code["Simplified"] == "swish(mul(-2,x))"
+    assert section.code["Formula in LaTeX"] == r"\text{Swish}(-2x)"
+    assert sum("import" in code for code in section.code.values()) == 5
+    assert "Simplified" not in function_section(Expression.parse("relu(x)")).code
