@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         "--name", default="activation", help="name of the activation (default: %(default)s)"
     )
     report.add_argument(
-        "--schema", default=THREE_NODE_SCHEMA, help="of its search space (default: %(default)s)"
+        "--schema",
+        default=THREE_NODE_SCHEMA,
+        help="of its search space, or four_node or coatnet (default: %(default)s)",
     )
     report.add_argument(
         "--value-name",
