@@ -44,6 +44,8 @@ Saturation = Literal["left", "right", "both", "no"]
 AtZero = Literal["smooth", "kink", "jump", "hole", "pole", "undefined"]
 
 _ROUNDING = 1e-12
+_USUAL = 0.9
+"""Which quantile of a function's sizes on [-5, 5] is its usual one: ReLU is 0 on half of it."""
 _ROUNDS = 7
 _CELLS = 64
 
@@ -254,7 +256,8 @@ def _asymptote(f: Function, limit: float | None, sign: float) -> float | None:
 def _monotony(outputs: Array, near: Array) -> Monotony:
     finite = np.isfinite(outputs)
     # Relative to the values, and to what the function is near zero, where its terms may be larger.
-    usual = float(np.median(np.abs(near[np.isfinite(near)]))) if np.isfinite(near).any() else 0.0
+    sizes_near = np.abs(near[np.isfinite(near)])
+    usual = float(np.quantile(sizes_near, _USUAL)) if sizes_near.size else 0.0
     with np.errstate(invalid="ignore"):
         rises = np.diff(outputs)
         sizes = np.maximum(np.abs(outputs[1:]), np.abs(outputs[:-1]))
