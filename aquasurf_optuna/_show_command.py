@@ -81,22 +81,18 @@ def describe(expression: Expression) -> str:
 
     The simplified form is among them where it is another one.
     """
+    simplest = simplify(expression)
     operators = dict.fromkeys(node.operator for node in expression.walk() if node.children)
     facts = {
         "function": str(expression),
         "LaTeX": expression.latex(),
-        **_simpler(expression),
+        **({} if simplest == expression else {"simplified": str(simplest)}),
         "depth": str(expression.depth),
         "operators": f"{expression.node_count} ({', '.join(operators) or 'none'})",
         **_behaviour(output_features([expression])[0]),
     }
     blocks = [_aligned(facts), _aligned(properties_of(expression).rows()), _values(expression)]
     return "\n\n".join(blocks)
-
-
-def _simpler(expression: Expression) -> dict[str, str]:
-    simplest = simplify(expression)
-    return {} if simplest == expression else {"simplified": str(simplest)}
 
 
 def _aligned(facts: Mapping[str, str]) -> str:
@@ -149,7 +145,7 @@ def _write_page(expression: Expression, file: str | None) -> Path:
         ),
         function_section(expression, heading="How to use it", sources=True),
     ]
-    return write_report(file, title=str(expression), facts=_simpler(expression), sections=sections)
+    return write_report(file, title=str(expression), sections=sections)
 
 
 def _open(path: Path) -> None:

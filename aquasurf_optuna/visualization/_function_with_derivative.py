@@ -24,7 +24,7 @@ from aquasurf_optuna.visualization._curves import (
 from aquasurf_optuna.visualization._names import escaped, wrapped
 from aquasurf_optuna.visualization._style import BLUE, GREY, GRID, new_figure, style_axes
 
-_HEIGHT = 400
+_HEIGHT = 420
 _LABEL_WIDTH = 90  # characters
 
 
@@ -67,7 +67,8 @@ def plot_function(
         horizontal_spacing=0.08,
     )
     figure = grid.update_layout(new_figure(info.name, height=_HEIGHT).layout)
-    figure.update_layout(title=None, margin={"l": 40, "r": 12, "t": 34, "b": 78})
+    # The row of tools has a line above the panels' titles.
+    figure.update_layout(title=None, margin={"l": 40, "r": 12, "t": 58, "b": 78})
     style_axes(figure, x="x", y="")
     for column, panel in enumerate(info.panels, start=1):
         _add_panel(figure, info, panel, column)
@@ -126,5 +127,5 @@ def _add_panel(figure: go.Figure, info: FunctionInfo, panel: CurvePanel, column:
         col=column,
     )
     zero = {"zeroline": True, "zerolinecolor": "#B8BEC8", "gridcolor": GRID}
-    figure.update_xaxes(range=[-INPUT_BOUND, INPUT_BOUND], dtick=1, **zero, row=1, col=column)
+    figure.update_xaxes(range=[-INPUT_BOUND, INPUT_BOUND], dtick=2, **zero, row=1, col=column)
     figure.update_yaxes(range=list(panel.limits), nticks=8, **zero, row=1, col=column)

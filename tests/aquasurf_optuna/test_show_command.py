@@ -84,13 +84,13 @@ def test_the_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert heading in text
     for row in properties_of(FOUND).rows().items():
         assert "\n".join(row) in text
-    assert "simplified" not in text
+    assert "Simplified" not in text
 
 
 def test_the_page_of_a_function_that_can_be_simpler(tmp_path: Path) -> None:
     path = tmp_path / "f.html"
     assert main(["show", "mul(x,one(x))", "--html", str(path)]) == 0
-    assert "simplified\nx\n" in Page(path.read_text(encoding="utf-8")).text()
+    assert "Simplified\nx\n" in Page(path.read_text(encoding="utf-8")).text()
 
 
 def test_the_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
