@@ -171,6 +171,21 @@ def test_an_exact_link_at_the_tolerance() -> None:
     assert linked(a, b)
 
 
+@pytest.mark.parametrize("equality", [Equality(), Equality("tolerance", "affine")], ids=str)
+def test_rows_of_one_coarse_digest_are_linked(equality: Equality) -> None:
+    # One value in many places beside the boundaries of steps, and another within two tolerances.
+    rng = np.random.default_rng(0)
+    base = equality.rows(np.tanh(rng.standard_normal((1, 1000))))[0]
+    rows = np.repeat(base[None], 2000, axis=0)
+    rows[::2, 400] = rng.uniform(0.5, 0.9, 1000)
+    rows[1::2, 400] = rows[::2, 400] + rng.uniform(0, 2 * RELATIVE_TOLERANCE, 1000)
+    coarse = equality.fingerprints(rows).coarse
+    same = (coarse[::2] == coarse[1::2]).all(axis=1)
+    is_linked = equality.linked(rows[::2], rows[1::2])
+    assert is_linked[same].all()
+    assert 50 < same.sum() < is_linked.sum() < 900
+
+
 def test_rows_are_in_one_form() -> None:
     values = np.ones((1, 1000))
     values[0, :6] = -0.0, 1e-310, -5e-324, -np.nan, np.inf, -np.inf

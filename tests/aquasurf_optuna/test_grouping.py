@@ -152,9 +152,10 @@ def test_near_pairs_are_those_of_all_pairs(n: int, spread: int) -> None:
         assert of == {frozenset({number}), *(pair for pair in by_sums if number in pair)}
 
 
-def test_near_pairs_at_the_edge() -> None:
+@pytest.mark.parametrize("column", range(4))
+def test_near_pairs_at_the_edge(column: int) -> None:
     sums, probes = np.zeros((4, 4), np.int64), np.zeros((4, N_PROBES), np.int32)
-    sums[1, 2], sums[2, 2] = WINDOW, 2 * WINDOW + 1
+    sums[1, column], sums[2, column] = WINDOW, 2 * WINDOW + 1
     probes[3, 7], probes[2, 7] = STEP + 1, STEP
     expected = {frozenset({0, 1})}
     assert brute_near(sums, probes) == set(pairs_found(sums, probes)) == expected

@@ -95,6 +95,23 @@ def test_every_value_is_that_of_output_features(dtype: torch.dtype, n_threads: i
     np.testing.assert_array_equal(bits(found), bits(expected))
 
 
+def test_blocks_of_several_tasks_meet_without_overlap(levels: Levels) -> None:
+    # 7 operators on 35 * 9 combinations, no multiples of the rows in a block or in a task.
+    space = SearchSpace(
+        "binary(unary(unary(x)),unary(x))",
+        unary=("zero", "one", "identity", "exp", "tanh", "relu", "erf", "square", "sinh"),
+    )
+    combinations = levels.combinations(space.parts[0])
+    assert len(combinations) > 2000
+    # Refuses a combination that comes twice, or one too many.
+    rows = scanned(levels, combinations)
+    assert len(rows) == len(combinations)
+    chosen = np.random.default_rng(0).integers(0, len(rows), 100)
+    np.testing.assert_array_equal(
+        bits(combinations.values(chosen)[:, :1000].numpy()), bits(rows[chosen])
+    )
+
+
 def test_the_comparison_notices_the_sign_of_zero() -> None:
     expected = output_features(list(SIGNED))
     changed = expected.copy()

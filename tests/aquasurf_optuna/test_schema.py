@@ -27,7 +27,6 @@ NAMES = {
     "n_ary": ("sum_n", "max_n"),
     "constant": ("0.5", "1", "-2"),
 }
-CHILDREN = {"unary": (1,), "binary": (2,), "n_ary": (2, 3)}
 
 Shape = tuple[str, tuple["Shape", ...]]
 """A label and the shapes of the children."""
@@ -47,22 +46,25 @@ def is_partition(pieces: list[Place], expected: set[str]) -> bool:
     return set().union(*spelled) == expected and sum(map(len, spelled)) == len(expected)
 
 
-def shapes(depth: int = 2) -> st.SearchStrategy[Shape]:
-    leaves: st.SearchStrategy[Shape] = st.sampled_from([("x", ()), ("x", ()), ("constant", ())])
-    if not depth:
-        return leaves
+X: Shape = ("x", ())
+NUMBER: Shape = ("constant", ())
+UNARY: Shape = ("unary", (X,))
+SHAPES: tuple[Shape, ...] = (
+    X,
+    NUMBER,
+    UNARY,
+    ("unary", (UNARY,)),
+    ("binary", (UNARY, NUMBER)),
+    ("binary", (UNARY, UNARY)),
+    ("binary", (("unary", (NUMBER,)), UNARY)),
+    ("n_ary", (UNARY, X)),
+    ("n_ary", (UNARY, X, NUMBER)),
+    ("n_ary", (NUMBER, UNARY, NUMBER)),
+)
 
-    def of(label: str) -> st.SearchStrategy[Shape]:
-        counts = st.sampled_from(CHILDREN[label])
-        # One deep child is enough, or sets become large.
-        first, others = shapes(depth - 1), shapes(0)
-        return counts.flatmap(
-            lambda count: st.tuples(
-                st.just(label), st.tuples(first, *[others for _ in range(count - 1)])
-            )
-        )
 
-    return leaves | st.sampled_from(sorted(CHILDREN)).flatmap(of)
+def shapes() -> st.SearchStrategy[Shape]:
+    return st.sampled_from(SHAPES)
 
 
 def boxes(shape: Shape) -> st.SearchStrategy[Place]:
@@ -136,6 +138,23 @@ def test_the_oracle_notices_an_overlap_and_a_gap() -> None:
     assert not is_partition([a], expected)
     assert not is_partition([], expected)
     assert not is_partition([a, b], texts(a) | texts(b))
+
+
+def test_places_of_more_arguments_are_others() -> None:
+    two, three = parse_schemas("n_ary(unary(x),x) | n_ary(unary(x),x,x)", NAMES)
+    for a, b in ((two, three), (three, two)):
+        assert not contains(a, b)
+        assert not meet(a, b)
+        assert difference(a, b) == [a]
+    assert disjoint([two, three]) == [two, three]
+
+
+def test_pieces_of_a_difference_do_not_meet() -> None:
+    (place,) = parse_schemas("binary(unary(x),unary(x))", NAMES)
+    (corner,) = parse_schemas("add(relu(x),relu(x))", NAMES)
+    pieces = difference(place, corner)
+    assert len(pieces) == 3
+    assert is_partition(pieces, texts(place) - {"add(relu(x),relu(x))"})
 
 
 def test_the_larger_of_two_stays_whole() -> None:

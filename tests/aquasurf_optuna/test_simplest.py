@@ -24,7 +24,7 @@ SPACES = {
     "unary": SearchSpace("unary(unary(x)) | unary(unary(unary(x))) | x | relu(x)"),
     "n_ary": SearchSpace(
         "n_ary(unary(x),unary(x)) | n_ary(unary(x),unary(x),unary(x)) | n_ary(x,unary(x),x,x)"
-        " | n_ary(n_ary(x,x),unary(x)) | n_ary(n_ary(x,x,unary(x)),unary(x))",
+        " | n_ary(n_ary(x,x),unary(x),unary(x)) | n_ary(n_ary(x,x,unary(x)),unary(x))",
         unary=("zero", "one", "relu", "abs"),
     ),
     "numbers": SearchSpace(
