@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from aquasurf_optuna._classes import Evaluation
-from aquasurf_optuna._grouping import near
-from aquasurf_optuna._levels import Levels
+from aquasurf_optuna.catalogue._classes import Evaluation
+from aquasurf_optuna.catalogue._grouping import near
+from aquasurf_optuna.catalogue._levels import Levels
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality, first_of_each
 from benchmarks.spaces import SPACES
 

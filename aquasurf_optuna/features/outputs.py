@@ -90,7 +90,7 @@ def function_key(expression: Expression) -> str:
     It is a digest of the outputs on the fixed inputs in float64, rounded to `KEY_DIGITS`
     significant digits, with -0 as 0 and one NaN for all. About 0.5 ms a function, once.
 
-    Functions of one key are linked by the tolerance rule of `catalogue.py`: at each input their
+    Functions of one key are linked by the tolerance rule of `equality.py`: at each input their
     values round to the same 7 digits, so they differ by at most 1e-6 of the larger one. The
     converse can fail, since linked values may lie on either side of a boundary between roundings;
     such a function, or one that rounds otherwise on another machine, is only measured a second

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aquasurf_optuna import operators
-from aquasurf_optuna._levels import Combinations, Levels
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.catalogue._levels import Combinations, Levels
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.features.outputs import WIDTH, output_features
 from aquasurf_optuna.operators import OPERATORS

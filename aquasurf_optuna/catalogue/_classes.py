@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aquasurf_optuna._grouping import labels_of
-from aquasurf_optuna._levels import Combinations, Levels
-from aquasurf_optuna._simplest import simplest
+from aquasurf_optuna.catalogue._grouping import labels_of
+from aquasurf_optuna.catalogue._levels import Combinations, Levels
+from aquasurf_optuna.catalogue._simplest import simplest
 from aquasurf_optuna.equality import Equality, Fingerprints
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.features.outputs import N_INPUTS

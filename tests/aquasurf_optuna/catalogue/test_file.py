@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from aquasurf_optuna import operators
-from aquasurf_optuna._catalogue_file import VERSION, CatalogueFile, _header_digest
-from aquasurf_optuna._classes import Classes
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.catalogue._classes import Classes
+from aquasurf_optuna.catalogue._file import VERSION, CatalogueFile, _header_digest
 from aquasurf_optuna.equality import Equality
 from aquasurf_optuna.exceptions import CatalogueError
 from aquasurf_optuna.features.outputs import function_key
@@ -149,7 +149,7 @@ def test_outputs_are_read_from_the_file(saved: Path, monkeypatch: pytest.MonkeyP
     def never(*_: object, **__: object) -> None:
         raise AssertionError("functions were evaluated")
 
-    monkeypatch.setattr("aquasurf_optuna.catalogue.output_features", never)
+    monkeypatch.setattr("aquasurf_optuna.catalogue._catalogue.output_features", never)
     classes = [70, 3, -1, 3]
     found = loaded.outputs_of(classes)
     assert (found.shape, found.dtype) == ((4, 1000), np.dtype(np.float64))

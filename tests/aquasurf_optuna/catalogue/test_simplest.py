@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from aquasurf_optuna import operators
-from aquasurf_optuna._simplest import simplest
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.catalogue._simplest import simplest
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.operators import OPERATORS
 from aquasurf_optuna.space import SearchSpace

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from aquasurf_optuna._grouping import labels_of
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.catalogue._grouping import labels_of
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression

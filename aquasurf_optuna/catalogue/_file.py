@@ -24,10 +24,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_optuna._classes import Classes
 from aquasurf_optuna._parser import constant_value, problem_of_node
 from aquasurf_optuna._schema import PLACEHOLDERS, Place
 from aquasurf_optuna._whole_file import whole_file
+from aquasurf_optuna.catalogue._classes import Classes
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality
 from aquasurf_optuna.exceptions import CatalogueError
 from aquasurf_optuna.expression import Expression

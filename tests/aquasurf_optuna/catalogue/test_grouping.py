@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from aquasurf_optuna._grouping import Neighbours, labels_of, near
 from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.catalogue._grouping import Neighbours, labels_of, near
 from aquasurf_optuna.equality import N_PROBES, RELATIVE_TOLERANCE, STEP, WINDOW, Equality
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.space import SearchSpace

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aquasurf_optuna._catalogue_file import CatalogueFile
-from aquasurf_optuna._classes import Classes, Resources, classes_of
-from aquasurf_optuna._grouping import Neighbours
 from aquasurf_optuna.activation import as_expression
+from aquasurf_optuna.catalogue._classes import Classes, Resources, classes_of
+from aquasurf_optuna.catalogue._file import CatalogueFile
+from aquasurf_optuna.catalogue._grouping import Neighbours
 from aquasurf_optuna.equality import Equality, Invariance, Rule
 from aquasurf_optuna.exceptions import SpaceError
 from aquasurf_optuna.expression import Expression
