@@ -74,9 +74,9 @@ class Catalogue:
     ) -> Catalogue:
         """Evaluate every graph of a space and group equal functions.
 
-        Each distinct subexpression is evaluated once, in blocks. Values are not kept; about 100
-        bytes a graph are, beside the tables of subexpressions. The four-node space (1,023,516
-        graphs) takes some ten seconds on two cores.
+        Each distinct subexpression is evaluated once, in blocks. Values are not kept; while
+        it works, some 200 bytes for each distinct graph are, beside the tables of subexpressions.
+        The four-node space (1,023,516 graphs) takes some twenty seconds on two cores.
 
         Args:
             space: The space.
