@@ -191,6 +191,10 @@ class SearchSpace:
     def __len__(self) -> int:
         return self.size
 
+    def __bool__(self) -> bool:
+        # Through `len` it would fail above 2**63 graphs.
+        return self.size > 0
+
     def __getitem__(self, index: int) -> Expression:
         """Return the graph with this index; negative ones count from the end.
 

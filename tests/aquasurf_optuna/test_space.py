@@ -146,3 +146,19 @@ def test_equality_hash_and_pickle() -> None:
     assert hash(again) == hash(SPACE)
     assert SearchSpace("unary(x)") != SPACE
     assert repr(SPACE) == "SearchSpace('binary(unary(x),unary(x))', 5,103 graphs)"
+
+
+def test_a_space_by_its_name_or_its_schema() -> None:
+    assert SearchSpace.named(" four_node") == SearchSpace.four_node()
+    assert SearchSpace.named("coatnet") == SearchSpace.coatnet()
+    assert SearchSpace.named("unary(unary(x))") == SearchSpace("unary(unary(x))")
+    with pytest.raises(SpaceError, match="unknown operator 'five_node'"):
+        SearchSpace.named("five_node(x)")
+
+
+def test_a_space_of_any_size_is_true() -> None:
+    schema = "x"
+    for _ in range(20):
+        schema = f"unary({schema})"
+    assert SearchSpace(schema).size == 27**20
+    assert SearchSpace(schema)
