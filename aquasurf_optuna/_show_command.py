@@ -21,7 +21,7 @@ from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.properties import properties_of
-from aquasurf_optuna.report import Section, Table, function_section, write_report
+from aquasurf_optuna.report import Section, Table, function_section, source_section, write_report
 from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.visualization import plot_function, write_png
 
@@ -143,7 +143,8 @@ def _write_page(expression: Expression, file: str | None) -> Path:
             ],
             table=Table(columns=("property", "value"), rows=rows),
         ),
-        function_section(expression, heading="How to use it", sources=True),
+        function_section(expression, heading="How to use it"),
+        source_section(expression),
     ]
     return write_report(file, title=str(expression), sections=sections)
 

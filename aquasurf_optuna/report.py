@@ -40,16 +40,16 @@ from aquasurf_optuna.visualization._trials import (
     read_study,
 )
 
-__all__ = ["Section", "Table", "function_section", "study_report", "write_report"]
+__all__ = ["Section", "Table", "function_section", "source_section", "study_report", "write_report"]
 
 _N_FUNCTIONS = 9
 """How many of the best functions a report draws."""
 
 _LIBRARIES = {
-    "torch": "In PyTorch, without this package",
-    "numpy": "In NumPy",
-    "jax": "In JAX",
-    "keras": "In Keras",
+    "torch": "PyTorch, without this package",
+    "numpy": "NumPy",
+    "jax": "JAX",
+    "keras": "Keras",
 }
 
 Results = Mapping[str, Sequence[float]] | Mapping[Expression, Sequence[float]]
@@ -142,9 +142,11 @@ def study_report(
         )
         sections.insert(0, _comparison_section(rows, figure, comparison_name))
     if chosen is not None:
-        sections.insert(0, function_section(as_expression(chosen), sources=True))
+        sections.insert(0, function_section(as_expression(chosen)))
     if ranked:
         sections.append(_best_functions_section(ranked, value_name))
+    if chosen is not None:
+        sections.append(source_section(as_expression(chosen)))
     return write_report(
         path,
         title=f"Activation function search: {record.name}",
@@ -154,17 +156,8 @@ def study_report(
     )
 
 
-def function_section(
-    expression: Expression, *, heading: str = "The function found", sources: bool = False
-) -> Section:
-    """Return the section that tells a reader how to use a function.
-
-    Args:
-        expression: The function.
-        heading: The section's heading.
-        sources: Whether to add source text that does without this package, for each library that
-            has all of the function's operators.
-    """
+def function_section(expression: Expression, *, heading: str = "The function found") -> Section:
+    """Return the section that tells a reader how to use a function."""
     text, simplest = str(expression), simplify(expression)
     return Section(
         heading=heading,
@@ -180,18 +173,19 @@ def function_section(
             f'activation = Activation("{text}")\n\n'
             "# for networks that take a class such as nn.ReLU:\n"
             f'act_layer = Activation.factory("{text}")',
-            **(_sources(expression) if sources else {}),
         },
     )
 
 
-def _sources(expression: Expression) -> dict[str, str]:
-    found = {}
+def source_section(expression: Expression) -> Section:
+    """Return the section with a function's source for each library that has its operators."""
+    code = {}
     for backend, title in _LIBRARIES.items():
         # An own operator may have no source for a library.
         with contextlib.suppress(ExpressionError):
-            found[title] = expression.to_python(backend).rstrip("\n")
-    return found
+            code[title] = expression.to_python(backend).rstrip("\n")
+    text = "Each block is a module of its own and needs nothing of this package."
+    return Section(heading="Source for other libraries", text=[text], code=code)
 
 
 _PROGRESS_TEXT = (

@@ -155,10 +155,10 @@ def test_the_page_holds_the_source(tmp_path: Path) -> None:
     assert main(["show", FOUND, "--html", str(path)]) == 0
     text = Page(path.read_text(encoding="utf-8")).text()
     for title, backend in (
-        ("In PyTorch, without this package", "torch"),
-        ("In NumPy", "numpy"),
-        ("In JAX", "jax"),
-        ("In Keras", "keras"),
+        ("PyTorch, without this package", "torch"),
+        ("NumPy", "numpy"),
+        ("JAX", "jax"),
+        ("Keras", "keras"),
     ):
         assert f"{title}\n{Expression.parse(FOUND).to_python(backend).rstrip()}" in text
 
