@@ -21,7 +21,7 @@ def add_discovered(commands: Any) -> None:
     parser.set_defaults(run=run_discovered)
 
 
-def run_discovered(options: argparse.Namespace) -> None:  # noqa: ARG001
+def run_discovered(_options: argparse.Namespace) -> None:
     """Print the tables."""
     print(tables())
 

@@ -179,7 +179,7 @@ def _settings(options: argparse.Namespace) -> FeaturesSettings:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml  # type: ignore[import-untyped] # PyYAML has no types
     except ImportError as error:
         raise AquaSurfError("--config needs PyYAML: pip install pyyaml") from error
     try:

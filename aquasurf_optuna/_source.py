@@ -201,7 +201,7 @@ class _Body:
                 _ARGUMENT.format(place): self._argument(position, place)
                 for place in range(len(arguments))
             }
-            value = _Filler(values).visit(copy.deepcopy(self._templates[position]))
+            value: ast.expr = _Filler(values).visit(copy.deepcopy(self._templates[position]))
             lengths = {
                 argument: len(ast.unparse(self._values[argument]))
                 for argument in arguments
@@ -209,7 +209,7 @@ class _Body:
                 and not isinstance(self._values[argument], ast.Name)
             }
             if len(ast.unparse(value)) <= _WIDTH or not lengths:
-                return value  # type: ignore[no-any-return]
+                return value
             self._name_value(max(lengths, key=lengths.__getitem__))
 
     def _argument(self, position: int, place: int) -> ast.expr:

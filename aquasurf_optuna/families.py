@@ -311,8 +311,9 @@ def _horner(coefficients: Sequence[Expression]) -> Expression:
 
 
 def _is_number(value: object) -> bool:
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)  # type: ignore[arg-type] # a real number it is
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return math.isfinite(value)
 
 
 def _checked_bound(name: str, bound: float) -> float:

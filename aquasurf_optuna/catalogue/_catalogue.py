@@ -75,7 +75,7 @@ class Catalogue:
         """Evaluate every graph of a space and group equal functions.
 
         Each distinct subexpression is evaluated once, in blocks. Values are not kept; while
-        it works, some 200 bytes for each distinct graph are, beside the tables of subexpressions.
+        it works, some 350 bytes for each distinct graph are, beside the tables of subexpressions.
         The four-node space (1,023,516 graphs) takes some twenty seconds on two cores.
 
         Args:

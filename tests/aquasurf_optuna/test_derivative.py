@@ -88,6 +88,6 @@ def test_errors() -> None:
     with pytest.raises(TypeError, match=r"floating tensor, got torch\.int64"):
         derivative("relu(x)", torch.arange(3))
     with pytest.raises(TypeError, match=r"needs a tensor, got ndarray"):
-        derivative("relu(x)", np.zeros(3))  # type: ignore[arg-type]
+        derivative("relu(x)", np.zeros(3))  # type: ignore[arg-type] # the wrong type is the test
     with pytest.raises(ExpressionError, match="unknown operator 'rule'"):
         derivative("rule(x)", torch.zeros(1))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from aquasurf_optuna.catalogue import Catalogue
-from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality, Rule
+from aquasurf_optuna.equality import RELATIVE_TOLERANCE, Equality, Invariance, Rule
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.outputs import output_features
 from aquasurf_optuna.operators import BINARY_OPERATORS, N_ARY_OPERATORS, UNARY_OPERATORS
@@ -264,13 +264,13 @@ def shuffled(space_of: Sequence[str], seed: int, schema: str = FOUR_NODE_SCHEMA)
 
 
 @pytest.mark.parametrize("invariance", ["none", "affine"])
-def test_no_order_changes_classes_or_names(invariance: str) -> None:
+def test_no_order_changes_classes_or_names(invariance: Invariance) -> None:
     few = FEW[:5]
-    expected = Catalogue.of(four_node_like(few), invariance=invariance)  # type: ignore[arg-type]
+    expected = Catalogue.of(four_node_like(few), invariance=invariance)
     for seed in range(2):
         space = shuffled(few, seed)
         assert list(space)[:9] != list(expected.space)[:9]
-        other = Catalogue.of(space, invariance=invariance)  # type: ignore[arg-type] # from above
+        other = Catalogue.of(space, invariance=invariance)
         assert classes_as_texts(other) == classes_as_texts(expected)
         assert names(other) == names(expected)
 
