@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from torch import Tensor
 
+from aquasurf_optuna._whole_file import whole_file
+
 COLUMNS = ("image", "predicted_class", "probability")
 
 
@@ -20,7 +22,7 @@ class CsvPredictions(L.Callback):
     write a file each, with the rank before the suffix: Lightning gives them every n-th image.
 
     Args:
-        path: The file; its folder has to exist.
+        path: The file; missing folders are made.
     """
 
     def __init__(self, path: str | Path = "predictions.csv") -> None:
@@ -60,9 +62,7 @@ class CsvPredictions(L.Callback):
         path = self.path
         if trainer.world_size > 1:
             path = path.with_suffix(f".{trainer.global_rank}{path.suffix}")
-        draft = path.with_name(path.name + ".part")
-        with draft.open("w", newline="") as file:
+        with whole_file(path, what="a table") as draft, draft.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(self._rows)
-        draft.replace(path)
