@@ -1,0 +1,380 @@
+"""What every surrogate is: candidates known by features, observations, predictions, a ranking.
+
+Symbols and shapes, with one row for each candidate:
+
+=====================  ============  =========================================================
+``outputs``            ``(n, p)``    values f(x) on the fixed inputs; compared as in Equation 3
+``fisher``             ``(n, m)``    spectra as vectors, compared as in Equation 2
+``rows``, ``values``   ``(t,)``      what was observed: indices of rows, and a value for each
+=====================  ============  =========================================================
+
+Candidates that are several functions at once, one for each place of a network, have the features of
+the functions one after another in their row (the paper's proposal, Appendix F).
+
+A surrogate is used in this order: ``embed`` once, ``extend`` where candidates join, then after each
+trial ``fit`` and ``acquire`` (or ``predict``). Values are better the higher they are. A value of
+minus infinity says that the candidate failed to train.
+"""
+
+from __future__ import annotations
+
+import numbers
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.metrics import pairwise_distances
+
+from aquasurf_optuna.exceptions import SurrogateError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.intp]
+
+FEATURES = ("both", "fisher", "outputs")
+
+#: Outputs are cut at this bound before they are compared. Beyond it a function explodes, and how
+#: far it does so (exp(sinh(5)) is 10^32) would drown every difference between ordinary functions.
+OUTPUT_BOUND = 20.0
+
+METRICS = {"fisher": "manhattan", "outputs": "euclidean"}
+"""The distances of Equations 2 and 3, up to a factor."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of the candidates, checked; rows are distinct and in order.
+
+    Attributes:
+        rows: int array ``(t,)``.
+        values: float64 array ``(t,)``, the mean of each row's values; minus infinity where all of
+            them were failures. A failure beside other values counts as the worst of all.
+        running: int array ``(r,)``, distinct rows whose values are on their way.
+        others: Observations of other studies, on scales of their own, without `running`.
+    """
+
+    rows: Indices
+    values: Floats
+    running: Indices
+    others: tuple[Observations, ...] = ()
+
+    @property
+    def filled(self) -> Floats:
+        """Values with failures as the worst value, or one below it where all others are alike."""
+        return replace_failures(self.values)
+
+
+def replace_failures(values: Floats) -> Floats:
+    """Return values with minus infinity replaced by the worst finite one.
+
+    Where the finite ones are all alike it is one less, since a failure must differ; where there are
+    none it is 0.
+    """
+    finite = values[np.isfinite(values)]
+    if len(finite) == len(values):
+        return values
+    worst = float(finite.min()) if len(finite) else 0.0
+    if len(finite) and worst == finite.max():
+        worst -= 1.0
+    return np.where(np.isfinite(values), values, worst)
+
+
+class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no type hints
+    """Predicts the value of activation functions from their features.
+
+    As in scikit-learn, the constructor only stores, ``clone`` copies the settings, and what is
+    learned ends in an underscore. Subclasses have the settings `features` and `random_state`, and
+    implement :meth:`_place`, :meth:`_placed_more`, :meth:`_learn` and :meth:`_predicted`.
+
+    Attributes:
+        n_rows_: How many candidates there are, set by :meth:`embed`.
+        observations_: What was observed, set by :meth:`fit`.
+    """
+
+    features: str
+    random_state: int
+    n_rows_: int
+    observations_: Observations
+    _parts: dict[str, NDArray[np.float32]]
+
+    #: Outputs beyond this are cut.
+    output_bound: float | None = OUTPUT_BOUND
+
+    def embed(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
+        """Take in the candidates; what was known before is forgotten.
+
+        Args:
+            outputs: Shape ``(n, p)``; any values, also infinite or NaN. Needed for ``"outputs"``
+                and ``"both"``. Kept as float32, cut at ±20, with NaN as +20.
+            fisher: Shape ``(n, m)``, finite. Needed for ``"fisher"`` and ``"both"``. Kept as
+                float32.
+
+        Returns:
+            The surrogate itself.
+
+        Raises:
+            SurrogateError: If a parameter or an array is not as described.
+        """
+        self._check_parameters()
+        self._parts = self._checked_parts(outputs, fisher)
+        self.n_rows_ = len(next(iter(self._parts.values())))
+        self.__dict__.pop("observations_", None)
+        self._place()
+        return self
+
+    def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
+        """Take in more candidates, quickly; the others stay as they are.
+
+        Args:
+            outputs: Shape ``(k, p)``, the new rows, as for :meth:`embed`.
+            fisher: Shape ``(k, m)``, the new rows, as for :meth:`embed`.
+
+        Returns:
+            The surrogate itself, with ``k`` more rows.
+
+        Raises:
+            SurrogateError: If nothing is embedded yet, or the arrays do not fit what is.
+        """
+        self._require("n_rows_", "embed")
+        new = self._checked_parts(outputs, fisher)
+        for name, part in new.items():
+            if part.shape[1] != self._parts[name].shape[1]:
+                raise SurrogateError(
+                    f"{name} must have {self._parts[name].shape[1]} columns, as in embed, "
+                    f"but got {part.shape[1]}"
+                )
+        self._placed_more(new)
+        self._parts = {name: np.concatenate([self._parts[name], new[name]]) for name in new}
+        self.n_rows_ += len(next(iter(new.values())))
+        return self
+
+    def fit(
+        self,
+        rows: ArrayLike,
+        values: ArrayLike,
+        *,
+        running: ArrayLike = (),
+        others: Sequence[tuple[ArrayLike, ArrayLike]] = (),
+    ) -> Self:
+        """Learn from the observations made so far.
+
+        Args:
+            rows: int array ``(t,)``, indices of embedded rows. A row that comes several times
+                counts once, with the mean of its values.
+            values: float array ``(t,)``; minus infinity for a failure. At least one, unless there
+                are `others`.
+            running: int array ``(r,)``, rows that are being tried: new proposals keep away from
+                them as far as the surrogate can.
+            others: Rows and values of other studies, each on a scale of its own.
+
+        Returns:
+            The surrogate itself.
+
+        Raises:
+            SurrogateError: If nothing is embedded yet, or the arrays are not as described.
+        """
+        self._require("n_rows_", "embed")
+        self._check_parameters()
+        elsewhere = tuple(self._observed(*other) for other in others)
+        own = self._observed(rows, values, allow_none=bool(elsewhere))
+        pending = np.unique(self._checked_rows(running))
+        self.observations_ = Observations(own.rows, own.values, pending, elsewhere)
+        self._learn(self.observations_)
+        return self
+
+    @overload
+    def predict(self, rows: ArrayLike, *, return_std: Literal[False] = ...) -> Floats: ...
+
+    @overload
+    def predict(self, rows: ArrayLike, *, return_std: Literal[True]) -> tuple[Floats, Floats]: ...
+
+    def predict(
+        self, rows: ArrayLike, *, return_std: bool = False
+    ) -> Floats | tuple[Floats, Floats]:
+        """Predict the values of embedded rows.
+
+        Args:
+            rows: int array ``(c,)``, indices of embedded rows.
+            return_std: Whether to return standard deviations too.
+
+        Returns:
+            float64 array ``(c,)`` in the units of the values, or two of them. A surrogate that
+            knows no spread gives NaN for it.
+
+        Raises:
+            SurrogateError: If nothing is fitted yet, or a row does not exist.
+        """
+        self._require("observations_", "fit")
+        mean, std = self._predicted(self._checked_rows(rows))
+        return (mean, std) if return_std else mean
+
+    def acquire(self, rows: ArrayLike) -> Floats:
+        """Say how much each row is worth trying next; the highest comes first.
+
+        Only the order within one fit has a meaning. Unless a surrogate has a rule of its own, it is
+        the predicted value.
+
+        Args:
+            rows: int array ``(c,)``, indices of embedded rows.
+
+        Returns:
+            float64 array ``(c,)``.
+
+        Raises:
+            SurrogateError: If nothing is fitted yet, or a row does not exist.
+        """
+        self._require("observations_", "fit")
+        return self._acquired(self._checked_rows(rows))
+
+    def distances(self, rows: ArrayLike, to: ArrayLike) -> Floats:
+        """Measure how unlike rows are: the mean over the features of their relative distance.
+
+        A relative distance is that of Equation 2 or 3 divided by its median over a sample of the
+        embedded rows, so that 1 is the usual distance of two candidates.
+
+        Args:
+            rows: int array ``(c,)``.
+            to: int array ``(t,)``.
+
+        Returns:
+            float64 array ``(c, t)``.
+
+        Raises:
+            SurrogateError: If a row does not exist.
+        """
+        self._require("n_rows_", "embed")
+        first, second = self._checked_rows(rows), self._checked_rows(to)
+        if 0 in (len(first), len(second)):
+            return np.zeros((len(first), len(second)))
+        scales = self._scales()
+        relative = [
+            pairwise_distances(part[first], part[second], metric=METRICS[name]) / scales[name]
+            for name, part in self._parts.items()
+        ]
+        return np.asarray(np.mean(relative, axis=0), dtype=np.float64)
+
+    @abstractmethod
+    def _place(self) -> None:
+        """Do what is to be done once for the candidates in ``_parts``."""
+
+    @abstractmethod
+    def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
+        """Do the same for new candidates; ``_parts`` and ``n_rows_`` are still without them."""
+
+    @abstractmethod
+    def _learn(self, observations: Observations) -> None:
+        """Fit to observations."""
+
+    @abstractmethod
+    def _predicted(self, rows: Indices) -> tuple[Floats, Floats]:
+        """Return means and standard deviations, each ``(c,)``."""
+
+    def _acquired(self, rows: Indices) -> Floats:
+        return self._predicted(rows)[0]
+
+    def _scales(self) -> dict[str, float]:
+        """Median distance of a feature, over pairs of at most 500 rows spread over all."""
+        chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 500).astype(np.intp))
+        scales = {}
+        for name, part in self._parts.items():
+            distances = pairwise_distances(part[chosen], metric=METRICS[name])
+            apart = distances[np.triu_indices(len(chosen), 1)]
+            middle = float(np.median(apart)) if len(apart) else 0.0
+            scales[name] = middle if middle > 0 else float(apart.max(initial=0.0)) or 1.0
+        return scales
+
+    def _observed(
+        self, rows: ArrayLike, values: ArrayLike, *, allow_none: bool = False
+    ) -> Observations:
+        indices = self._checked_rows(rows)
+        observed = np.asarray(values, dtype=np.float64)
+        if observed.shape != indices.shape or (observed.size == 0 and not allow_none):
+            raise SurrogateError(
+                f"rows and values must be equally long and hold at least one observation, but got "
+                f"shapes {indices.shape} and {observed.shape}"
+            )
+        wrong = ~np.isfinite(observed) & (observed != -np.inf)
+        if wrong.any():
+            raise SurrogateError(
+                f"values must be finite, or minus infinity for a failure, but got "
+                f"{observed[wrong][0]} for row {indices[wrong][0]}"
+            )
+        unique, inverse = np.unique(indices, return_inverse=True)
+        counts = np.bincount(inverse)
+        means = np.bincount(inverse, weights=replace_failures(observed)) / np.maximum(counts, 1)
+        failures = np.bincount(inverse, weights=observed == -np.inf)
+        means[failures == counts] = -np.inf
+        return Observations(unique, means, np.zeros(0, dtype=np.intp))
+
+    def _checked_parts(
+        self, outputs: ArrayLike | None, fisher: ArrayLike | None
+    ) -> dict[str, NDArray[np.float32]]:
+        given = {"fisher": fisher, "outputs": outputs}
+        needed = ("fisher", "outputs") if self.features == "both" else (self.features,)
+        parts = {name: self._checked_features(name, given[name]) for name in needed}
+        lengths = {name: len(part) for name, part in parts.items()}
+        if len(set(lengths.values())) > 1:
+            raise SurrogateError(f"the features must have equally many rows, but got {lengths}")
+        return parts
+
+    def _checked_features(self, name: str, features: ArrayLike | None) -> NDArray[np.float32]:
+        if features is None:
+            raise SurrogateError(f"features={self.features!r} needs {name}, but got None")
+        array = np.asarray(features)
+        if array.ndim != 2 or 0 in array.shape:
+            raise SurrogateError(
+                f"{name} must be a non-empty array of shape (rows, features), but got {array.shape}"
+            )
+        if name == "outputs" and self.output_bound is not None:
+            bound = self.output_bound
+            array = np.clip(np.nan_to_num(array, nan=bound, posinf=bound, neginf=-bound),
+                            -bound, bound)  # fmt: skip
+        elif not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0, 0])
+            raise SurrogateError(
+                f"{name} must be finite, but row {row} is not; leave candidates with an invalid "
+                "spectrum out"
+            )
+        return array.astype(np.float32)
+
+    def _checked_rows(self, rows: ArrayLike) -> Indices:
+        indices = np.asarray(rows)
+        if indices.size == 0:
+            return np.zeros(0, dtype=np.intp)
+        if (
+            indices.ndim != 1
+            or not np.issubdtype(indices.dtype, np.integer)
+            or indices.min() < 0
+            or indices.max() >= self.n_rows_
+        ):
+            raise SurrogateError(
+                f"rows must be a one-dimensional array of integers from 0 to {self.n_rows_ - 1}, "
+                f"the embedded rows, but got {np.array2string(indices, threshold=10)}"
+            )
+        return indices.astype(np.intp)
+
+    def _check_parameters(self) -> None:
+        owner = type(self).__name__
+        if self.features not in FEATURES:
+            raise SurrogateError(
+                f"the features of {owner} must be one of {FEATURES}, but got {self.features!r}"
+            )
+        if not is_integer(self.random_state) or not 0 <= self.random_state < 2**32:
+            raise SurrogateError(
+                f"random_state of {owner} must be an integer from 0 to 2**32 - 1, "
+                f"but got {self.random_state!r}"
+            )
+
+    def _require(self, attribute: str, method: str) -> None:
+        if not hasattr(self, attribute):
+            raise SurrogateError(f"call {method}() of this {type(self).__name__} first")
+
+
+def is_integer(value: Any) -> bool:
+    """Say whether a value is an integer, and no truth value."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -1,0 +1,125 @@
+"""Performance predicted on a map: a UMAP embedding and k-nearest regression (Appendix D).
+
+``embedding_``, ``(n, 2)``, is where the union of both neighbourhood graphs puts each candidate.
+Embedding is the slow step (seconds for 2,000 rows) and is done once for a pool; fitting and
+predicting take milliseconds and follow every trial.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import KNeighborsRegressor
+
+from aquasurf_optuna.exceptions import SurrogateError
+from aquasurf_optuna.surrogate import _umap
+from aquasurf_optuna.surrogate._base import METRICS, Observations, Surrogate, is_integer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.intp]
+
+_GRAPHS = {
+    "fisher": _umap.GraphSettings(metric=METRICS["fisher"], n_neighbors=3),
+    "outputs": _umap.GraphSettings(metric=METRICS["outputs"], n_neighbors=15),
+}
+
+
+class UmapKnnSurrogate(Surrogate):
+    """UMAP of the features, and k-nearest regression in its plane (Section 4, Appendix D).
+
+    Two neighbourhood graphs, one of the Fisher vectors (Manhattan distance, 3 neighbours) and one
+    of the outputs (Euclidean distance, 15 neighbours), are united and laid out in two dimensions
+    with ``min_dist=0.1``. A regressor then predicts the value of a row from its coordinates.
+
+    Outputs are cut at ±20 first, and NaN counts as +20. Fewer than five rows, too few for UMAP, are
+    laid out by classical scaling of their distances.
+
+    Args:
+        features: ``"both"``, ``"fisher"`` or ``"outputs"``: which features shape the embedding.
+        n_neighbors: How many observations the k-nearest regression averages, weighted by inverse
+            distance; all of them while there are fewer.
+        regressor: A scikit-learn regressor in place of the k-nearest one. It is cloned, never
+            fitted itself.
+        random_state: Seed of the layout, from 0 to 2**32 - 1. The same seed and features give the
+            same embedding.
+
+    Attributes:
+        embedding_: float64 array ``(n, 2)``, set by :meth:`embed`.
+        regressor_: The fitted regressor, set by :meth:`fit`.
+
+    Higher values being better is the caller's business.
+    """
+
+    def __init__(
+        self,
+        *,
+        features: str = "both",
+        n_neighbors: int = 3,
+        regressor: Any = None,
+        random_state: int = 0,
+    ) -> None:
+        self.features = features
+        self.n_neighbors = n_neighbors
+        self.regressor = regressor
+        self.random_state = random_state
+
+    def _place(self) -> None:
+        parts = [(self._parts[name].astype(np.float64), _GRAPHS[name]) for name in self._parts]
+        self.embedding_: Floats = _umap.embed(parts, seed=self.random_state)
+
+    def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
+        # Each new row takes the coordinates of the known row nearest to it: the sum of two UMAPs
+        # has no transform, and laying out everything anew takes seconds. Distances in the two
+        # features are divided by their medians before they are added.
+        nearest = sum(_relative_distances(new[name], self._parts[name], name) for name in new)
+        placed = self.embedding_[np.argmin(nearest, axis=1)]
+        self.embedding_ = np.vstack([self.embedding_, placed])
+
+    def _learn(self, observations: Observations) -> None:
+        where = self.embedding_[observations.rows]
+        self.regressor_ = self._new_regressor(len(where)).fit(where, observations.filled)
+
+    def _predicted(self, rows: Indices) -> tuple[Floats, Floats]:
+        if rows.size == 0:
+            return np.zeros(0), np.zeros(0)
+        mean = np.asarray(self.regressor_.predict(self.embedding_[rows]), dtype=np.float64)
+        return mean, np.full(len(mean), np.nan)
+
+    def _new_regressor(self, n_observations: int) -> Any:
+        if self.regressor is None:
+            n_neighbors = min(self.n_neighbors, n_observations)
+            return KNeighborsRegressor(n_neighbors=n_neighbors, weights="distance")
+        regressor = clone(self.regressor)
+        wanted = regressor.get_params(deep=False).get("n_neighbors")
+        if wanted is not None and wanted > n_observations:
+            regressor.set_params(n_neighbors=n_observations)
+        return regressor
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        owner = type(self).__name__
+        if not is_integer(self.n_neighbors) or self.n_neighbors < 1:
+            raise SurrogateError(
+                f"n_neighbors of {owner} must be an integer of at least 1, "
+                f"but got {self.n_neighbors!r}"
+            )
+        if self.regressor is not None and not _is_regressor(self.regressor):
+            raise SurrogateError(
+                f"regressor of {owner} must be a scikit-learn regressor or None, "
+                f"but got {self.regressor!r}"
+            )
+
+
+def _relative_distances(new: NDArray[np.float32], known: NDArray[np.float32], name: str) -> Floats:
+    distances: Floats = pairwise_distances(new, known, metric=METRICS[name])
+    return distances / max(float(np.median(distances)), np.finfo(np.float64).tiny)
+
+
+def _is_regressor(value: object) -> bool:
+    return isinstance(value, BaseEstimator) and is_regressor(value)
