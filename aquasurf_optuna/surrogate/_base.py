@@ -123,7 +123,8 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self._check_parameters()
         self._parts = self._checked_parts(outputs, fisher)
         self.n_rows_ = len(next(iter(self._parts.values())))
-        self.__dict__.pop("observations_", None)
+        for learned in ("observations_", "_scales_known"):
+            self.__dict__.pop(learned, None)
         self._place()
         return self
 
@@ -278,15 +279,14 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         return self._predicted(rows)[0]
 
     def _scales(self) -> dict[str, float]:
-        """Median distance of a feature, over pairs of at most 500 rows spread over all."""
-        chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 500).astype(np.intp))
-        scales = {}
-        for name, part in self._parts.items():
-            distances = pairwise_distances(part[chosen], metric=METRICS[name])
-            apart = distances[np.triu_indices(len(chosen), 1)]
-            middle = float(np.median(apart)) if len(apart) else 0.0
-            scales[name] = middle if middle > 0 else float(apart.max(initial=0.0)) or 1.0
-        return scales
+        """Median distance of a feature, over pairs of at most 100 rows spread over all."""
+        if not hasattr(self, "_scales_known"):
+            chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 100).astype(np.intp))
+            self._scales_known = {
+                name: _usual_distance(part[chosen], METRICS[name])
+                for name, part in self._parts.items()
+            }
+        return self._scales_known
 
     def _observed(
         self, rows: ArrayLike, values: ArrayLike, *, allow_none: bool = False
@@ -373,6 +373,13 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _require(self, attribute: str, method: str) -> None:
         if not hasattr(self, attribute):
             raise SurrogateError(f"call {method}() of this {type(self).__name__} first")
+
+
+def _usual_distance(rows: NDArray[np.float32], metric: str) -> float:
+    distances = pairwise_distances(rows, metric=metric)
+    apart = distances[np.triu_indices(len(rows), 1)]
+    middle = float(np.median(apart)) if len(apart) else 0.0
+    return middle if middle > 0 else float(apart.max(initial=0.0)) or 1.0
 
 
 def is_integer(value: Any) -> bool:
