@@ -69,6 +69,7 @@ AQUASURF = (
     "surrogate._acquisition",
     "surrogate._umap",
     "surrogate._umap_knn",
+    "surrogate._names",
     "surrogate",
     "_history",
     "_candidates",

@@ -1,6 +1,13 @@
 """Surrogates: performance predicted from features. They know arrays, not expressions."""
 
 from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._names import DEFAULT_SURROGATE, SURROGATES, make_surrogate
 from aquasurf_optuna.surrogate._umap_knn import UmapKnnSurrogate
 
-__all__ = ["Surrogate", "UmapKnnSurrogate"]
+__all__ = [
+    "DEFAULT_SURROGATE",
+    "SURROGATES",
+    "Surrogate",
+    "UmapKnnSurrogate",
+    "make_surrogate",
+]
