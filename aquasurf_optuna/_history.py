@@ -1,51 +1,85 @@
 """What a study has run, read from its trials in terms of function classes.
 
+A *combination* holds one class for each activation of a study, or None where a trial did not
+suggest that activation; with one activation it is a tuple of one.
+
 Trials are read anew at every proposal, from the storage, so that trials of other samplers, threads
 and processes count like one's own. What ran is what ``trial.params`` say, not what was proposed:
 enqueued and fixed parameters pass a sampler by.
 
-A *claim* is the one thing written: a system attribute ``aquasurf:<name>`` with the text of the
-function proposed, since a running trial has no parameters before its objective asks for them.
+Written are a *claim*, a system attribute ``aquasurf:<name>`` with the text of the function
+proposed, since a running trial has no parameters before its objective asks for them; and a mark on
+a trial that was told to have failed. A claimed trial that failed without being told so belonged to
+a worker that died: its function is free again, unless that happens again and again.
+
+What a trial counts as, higher being better:
+
+==========================  =====================================================================
+finished, a finite value    the value
+pruned, with a report       the value of the finished trial that stood nearest at the same step;
+                            without one to compare, the report, at most the worst finished value
+anything else that ended    minus infinity: a failure
+==========================  =====================================================================
 """
 
 from __future__ import annotations
 
+import datetime
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from aquasurf_optuna.exceptions import AquaSurfError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from optuna.trial import FrozenTrial
 
     from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.space import SearchSpace
 
+Combination = tuple[int | None, ...]
+
+FAILED_KEY = "aquasurf:failed"
+FAILURE = -math.inf
+
+# A function whose workers die this often takes them with it: it counts as a failure.
+_MOST_DEATHS = 3
+
 
 @dataclass(frozen=True)
 class History:
-    """The state of a study for one activation.
+    """The state of a study.
 
     Attributes:
-        taken: Classes that are tried, running, claimed or waiting in the queue.
-        values: Mean value of each class tried, higher being better, failures included.
-        rivals: Claimed class of every other running trial, by trial number.
-        has_scale: Whether a value was measured. With failures alone, `values` are made up.
+        taken: Combinations that are tried, running, claimed or waiting in the queue.
+        values: For each combination tried, the mean value of each objective, higher being better;
+            minus infinity where there were failures alone. In the order of the trials.
+        rivals: Combination of every other running trial, by trial number.
+        n_finished: How many of the trials that name a combination have ended.
     """
 
-    taken: frozenset[int]
-    values: dict[int, float]
-    rivals: dict[int, int]
-    has_scale: bool
+    taken: frozenset[Combination] = frozenset()
+    values: dict[Combination, tuple[float, ...]] = field(default_factory=dict)
+    rivals: dict[int, Combination] = field(default_factory=dict)
+    n_finished: int = 0
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether a value was measured, and not failures alone."""
+        return any(math.isfinite(value) for values in self.values.values() for value in values)
+
+    def of_objective(self, objective: int) -> dict[Combination, float]:
+        """Return the values of one objective."""
+        return {key: values[objective] for key, values in self.values.items()}
 
 
-class HistoryReader:
-    """Reads the trials of studies for one activation; remembers what parameters mean.
+class ActivationReader:
+    """Reads what trials ran for one activation; remembers what parameters mean.
 
     Args:
         name: Name under which the space is suggested.
@@ -63,31 +97,6 @@ class HistoryReader:
         self._known: dict[tuple[Any, ...], int | None] = {}
         self._known_claims: dict[str, int | None] = {}
 
-    def read(
-        self, trials: Iterable[FrozenTrial], *, maximize: bool, exclude: int | None = None
-    ) -> History:
-        """Read `trials`, leaving out the one with the number `exclude`.
-
-        A failed or pruned trial, or one whose value is not finite, counts as bad as the worst
-        finished one; below it where the finished ones are all alike, since a failure must differ.
-        """
-        taken: set[int] = set()
-        rivals: dict[int, int] = {}
-        scores: dict[int, list[float | None]] = {}
-        for trial in trials:
-            if trial.number == exclude:
-                continue
-            class_id = self._class_of_trial(trial)
-            if class_id is None:
-                continue
-            taken.add(class_id)
-            if trial.state == TrialState.RUNNING:
-                rivals[trial.number] = class_id
-            elif trial.state.is_finished():
-                scores.setdefault(class_id, []).append(_score(trial, maximize=maximize))
-        has_scale = any(score is not None for some in scores.values() for score in some)
-        return History(frozenset(taken), _mean_values(scores), rivals, has_scale)
-
     def class_of_params(self, params: Mapping[str, Any]) -> int | None:
         """Return the class that parameters name, or None if they name no function of the space."""
         operators = tuple(params.get(node) for node in self._nodes)
@@ -95,23 +104,27 @@ class HistoryReader:
             self._known[operators] = self._look_up(params)
         return self._known[operators]
 
+    def class_of_trial(self, trial: FrozenTrial) -> int | None:
+        """Return the class that a trial ran, runs or is to run."""
+        class_id = self.class_of_params(trial.params)
+        if class_id is not None:
+            return class_id
+        if not trial.state.is_finished():
+            fixed = trial.system_attrs.get("fixed_params", {})
+            class_id = self.class_of_params({**fixed, **trial.params})
+        if class_id is None and trial.state == TrialState.RUNNING:
+            class_id = self._class_of_claim(trial.system_attrs.get(self.claim_key))
+        return class_id
+
     def _look_up(self, params: Mapping[str, Any]) -> int | None:
         try:
             return self._catalogue.class_of(self._space.expression_of(params, self._name))
         except AquaSurfError:
             return None
 
-    def _class_of_trial(self, trial: FrozenTrial) -> int | None:
-        class_id = self.class_of_params(trial.params)
-        if class_id is not None or trial.state.is_finished():
-            return class_id
-        fixed = trial.system_attrs.get("fixed_params", {})
-        class_id = self.class_of_params({**fixed, **trial.params})
-        if class_id is None and self.claim_key in trial.system_attrs:
-            class_id = self._class_of_claim(str(trial.system_attrs[self.claim_key]))
-        return class_id
-
-    def _class_of_claim(self, claim: str) -> int | None:
+    def _class_of_claim(self, claim: object) -> int | None:
+        if not isinstance(claim, str):
+            return None
         if claim not in self._known_claims:
             try:
                 self._known_claims[claim] = self._catalogue.class_of(claim)
@@ -120,18 +133,135 @@ class HistoryReader:
         return self._known_claims[claim]
 
 
-def _score(trial: FrozenTrial, *, maximize: bool) -> float | None:
-    if trial.state != TrialState.COMPLETE or trial.value is None or not math.isfinite(trial.value):
-        return None
-    return trial.value if maximize else -trial.value
+class HistoryReader:
+    """Reads the trials of studies.
+
+    Args:
+        readers: One for each activation.
+        running_timeout: After how many seconds a running trial counts as that of a dead worker;
+            None for never.
+    """
+
+    def __init__(
+        self, readers: Sequence[ActivationReader], running_timeout: float | None = None
+    ) -> None:
+        self._readers = tuple(readers)
+        self._timeout = running_timeout
+
+    def read(
+        self,
+        trials: Iterable[FrozenTrial],
+        directions: Sequence[StudyDirection],
+        *,
+        exclude: int | None = None,
+    ) -> History:
+        """Read `trials`, leaving out the one with the number `exclude`."""
+        taken: set[Combination] = set()
+        rivals: dict[int, Combination] = {}
+        ended: list[tuple[Combination, FrozenTrial]] = []
+        deaths: Counter[Combination] = Counter()
+        for trial in trials:
+            if trial.number == exclude:
+                continue
+            key = self.combination_of(trial)
+            if key is None:
+                continue
+            if self._is_dead(trial):
+                deaths[key] += 1
+                if deaths[key] < _MOST_DEATHS:
+                    continue
+            taken.add(key)
+            if trial.state == TrialState.RUNNING:
+                rivals[trial.number] = key
+            elif trial.state.is_finished():
+                ended.append((key, trial))
+        scores = _Scores([trial for _, trial in ended], directions)
+        return History(
+            frozenset(taken),
+            _mean_values([(key, scores.of(trial)) for key, trial in ended]),
+            rivals,
+            len(ended),
+        )
+
+    def combination_of(self, trial: FrozenTrial) -> Combination | None:
+        """Return the combination of a trial, or None if it names no function of any activation."""
+        key = tuple(reader.class_of_trial(trial) for reader in self._readers)
+        return None if all(class_id is None for class_id in key) else key
+
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        """Say whether the trial's worker died, as far as can be seen."""
+        if trial.state == TrialState.RUNNING and self._timeout is not None:
+            started = trial.datetime_start
+            return (
+                started is not None
+                and (datetime.datetime.now() - started).total_seconds() > self._timeout
+            )
+        claimed = any(reader.claim_key in trial.system_attrs for reader in self._readers)
+        return trial.state == TrialState.FAIL and claimed and FAILED_KEY not in trial.system_attrs
 
 
-def _mean_values(scores: Mapping[int, list[float | None]]) -> dict[int, float]:
-    finished = [score for some in scores.values() for score in some if score is not None]
-    failure = min(finished, default=0.0)
-    if finished and failure == max(finished):
-        failure -= 1.0
+class _Scores:
+    """What each of some ended trials counts as; see the top of the module."""
+
+    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
+        self._signs = [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions]
+        self._finished = [
+            (trial, self._values(trial)) for trial in trials if trial.state == TrialState.COMPLETE
+        ]
+        finite = [values[0] for _, values in self._finished if math.isfinite(values[0])]
+        self._worst = min(finite, default=math.inf)
+
+    def of(self, trial: FrozenTrial) -> tuple[float, ...]:
+        """Return the values of the objectives."""
+        if trial.state == TrialState.COMPLETE:
+            return self._values(trial)
+        if trial.state == TrialState.PRUNED and len(self._signs) == 1:
+            return (self._pruned(trial),)
+        return (FAILURE,) * len(self._signs)
+
+    def _values(self, trial: FrozenTrial) -> tuple[float, ...]:
+        values: Sequence[float] = trial.values or ()
+        if len(values) != len(self._signs):
+            return (FAILURE,) * len(self._signs)
+        return tuple(
+            sign * value if math.isfinite(value) else FAILURE
+            for sign, value in zip(self._signs, values, strict=True)
+        )
+
+    def _pruned(self, trial: FrozenTrial) -> float:
+        reports = trial.intermediate_values
+        step = max(reports, default=None)
+        if step is None or not math.isfinite(reports[step]):
+            return FAILURE
+        report = self._signs[0] * reports[step]
+        gaps = [
+            (abs(self._signs[0] * other.intermediate_values[step] - report), values[0])
+            for other, values in self._finished
+            if math.isfinite(other.intermediate_values.get(step, math.nan))
+            and math.isfinite(values[0])
+        ]
+        return min(gaps)[1] if gaps else min(report, self._worst)
+
+
+def _mean_values(
+    scores: Sequence[tuple[Combination, tuple[float, ...]]],
+) -> dict[Combination, tuple[float, ...]]:
+    """Average over the trials of a combination; a failure beside others is the worst of all."""
+    by_key: dict[Combination, list[tuple[float, ...]]] = {}
+    for key, values in scores:
+        by_key.setdefault(key, []).append(values)
+    n_objectives = len(scores[0][1]) if scores else 0
+    worst = [
+        min((values[j] for _, values in scores if math.isfinite(values[j])), default=FAILURE)
+        for j in range(n_objectives)
+    ]
     return {
-        class_id: math.fsum(failure if score is None else score for score in some) / len(some)
-        for class_id, some in scores.items()
+        key: tuple(_mean([values[j] for values in some], worst[j]) for j in range(n_objectives))
+        for key, some in by_key.items()
     }
+
+
+def _mean(values: Sequence[float], worst: float) -> float:
+    if all(value == FAILURE for value in values):
+        return FAILURE
+    return math.fsum(worst if value == FAILURE else value for value in values) / len(values)

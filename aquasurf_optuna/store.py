@@ -112,6 +112,16 @@ class FeatureStore:
         features = {row.expression: feature for row, feature in self._read(task).rows}
         return dict(sorted(features.items()))
 
+    def functions(self, task: str) -> list[str]:
+        """Return the texts that were measured in `task`, in their order, without reading vectors.
+
+        Raises:
+            FeatureStoreError: See the class.
+        """
+        query = sa.select(FEATURES.c.expression).where(FEATURES.c.task == task)
+        found = self._database.read(lambda connection: connection.execute(query).scalars().all())
+        return sorted(map(str, found))
+
     def count(self, task: str | None = None) -> int:
         """Return how many rows there are for `task`, or in all.
 

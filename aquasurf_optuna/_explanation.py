@@ -1,0 +1,116 @@
+"""Why a function was proposed: kept on its trial in one short attribute, and told in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXPLANATION_KEY = "aquasurf:explanation"
+
+REASONS = {
+    "baseline": "a standard function, tried before the search begins",
+    "first": "drawn at random, since nothing is known yet",
+    "predicted": "ranked best by the surrogate among the candidates that are free",
+    "unranked": "a function that fits what is fixed, outside the candidates",
+    "repeated": "the best known function once more, since nothing is left to try",
+    "chance": "any function that fits what is fixed, since nothing is left to try",
+    "settled": "fixed or waiting in the queue",
+}
+"""Why a function was proposed, in words."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A tried combination near the one proposed.
+
+    Attributes:
+        functions: Text of the function of each activation, by name.
+        values: Its mean value in each objective, in the study's directions; None for a failure.
+        distance: In the features; 1 is the usual distance of two candidates.
+    """
+
+    functions: dict[str, str]
+    values: tuple[float | None, ...]
+    distance: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a proposal rests on; ``str()`` tells it in words.
+
+    Attributes:
+        functions: Text of the function of each activation, by name.
+        reason: A key of :data:`REASONS`.
+        surrogate: Name of the surrogate's class.
+        predicted: Predicted value of each objective, in the study's directions; empty without one.
+        spread: Standard deviation of each; None where the surrogate knows none.
+        weights: Of the objectives in this proposal; empty where there is one objective.
+        rank: The place among the free candidates, from 1; above 1 where other workers are at those
+            before it. None where there was no ranking.
+        n_candidates: How many were ranked.
+        n_observed: How many tried combinations the surrogate knew.
+        nearest: Up to three tried combinations, the nearest first.
+    """
+
+    functions: dict[str, str]
+    reason: str
+    surrogate: str = ""
+    predicted: tuple[float, ...] = ()
+    spread: tuple[float | None, ...] = ()
+    weights: tuple[float, ...] = ()
+    rank: int | None = None
+    n_candidates: int = 0
+    n_observed: int = 0
+    nearest: tuple[Neighbour, ...] = ()
+
+    def as_attribute(self) -> dict[str, Any]:
+        """Return what is written to the trial: numbers with six digits, nothing that is empty."""
+        found: dict[str, Any] = _short(asdict(self))
+        return found
+
+    @classmethod
+    def of_attribute(cls, attribute: Mapping[str, Any]) -> Explanation:
+        """Return what was written."""
+        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in attribute.items()}
+        fields["nearest"] = tuple(
+            Neighbour(near["functions"], tuple(near["values"]), near["distance"])
+            for near in attribute.get("nearest", ())
+        )
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{name} = {text}" for name, text in self.functions.items())
+        lines = [f"{names}: {REASONS[self.reason]}"]
+        if self.rank is not None:
+            lines.append(
+                f"  number {self.rank} of {self.n_candidates} candidates, by {self.surrogate} on "
+                f"{self.n_observed} tried"
+            )
+        if self.weights:
+            lines.append("  weights of the objectives: " + _numbers(self.weights))
+        if self.predicted:
+            spreads = zip(self.predicted, self.spread, strict=True)
+            told = [f"{v:.4g}" + ("" if s is None else f" ± {s:.2g}") for v, s in spreads]
+            lines.append("  predicted: " + ", ".join(told))
+        for near in self.nearest:
+            texts = ", ".join(near.functions.values())
+            values = _numbers(near.values)
+            lines.append(f"  near, at {near.distance:.2g}: {texts}, which gave {values}")
+        return "\n".join(lines)
+
+
+def _numbers(values: tuple[float | None, ...]) -> str:
+    return ", ".join("a failure" if value is None else f"{value:.4g}" for value in values)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, (tuple, list)):
+        return [_short(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _short(each) for key, each in value.items() if each not in ((), "")}
+    return value

@@ -1,0 +1,301 @@
+"""In what order combinations of functions are tried.
+
+Baselines come first, then the candidates as the surrogate ranks them. Where the user fixed some
+nodes, only functions that have a graph with these operators there are meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from aquasurf_optuna._explanation import Explanation, Neighbour
+from aquasurf_optuna._history import History
+from aquasurf_optuna._objectives import mean_ranks, scalarized
+from aquasurf_optuna.surrogate import diverse_order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from aquasurf_optuna._candidates import CandidatePool
+    from aquasurf_optuna._combinations import Combinations
+    from aquasurf_optuna._history import Combination
+    from aquasurf_optuna._site import Site
+
+    Floats = NDArray[np.float64]
+    Fixed = Sequence[Mapping[str, Any]]
+
+_NEAREST = 3
+
+
+class Choice(NamedTuple):
+    """What might be tried next.
+
+    Attributes:
+        key: The combination.
+        params: Parameters of a graph for each site.
+        reason: A key of ``_explanation.REASONS``.
+        rank: Place in the ranking, from 1, or None.
+        n_candidates: How many were ranked.
+    """
+
+    key: Combination
+    params: tuple[dict[str, Any], ...]
+    reason: str
+    rank: int | None = None
+    n_candidates: int = 0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What another study has shown: values of each combination, higher being better."""
+
+    values: dict[Combination, tuple[float, ...]]
+
+
+class Search:
+    """The search of one sampler.
+
+    Args:
+        sites: The activations.
+        combinations: The candidates.
+        pool: Their features, in the surrogate.
+        diversity: From 0, none, to 1: how much a candidate counts that is unlike all tried ones.
+    """
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        combinations: Combinations,
+        pool: CandidatePool,
+        *,
+        diversity: float,
+    ) -> None:
+        self.pool = pool
+        self.combinations = combinations
+        self.transfers: list[Transfer] = []
+        self._sites = tuple(sites)
+        self._diversity = diversity
+
+    def in_order(self, history: History, fixed: Fixed, weights: Floats) -> Iterator[Choice]:
+        """Yield what is neither tried nor running, the next to try first.
+
+        Args:
+            history: The study so far.
+            fixed: For each site, the operators that are settled, by node. Where there are any,
+                functions outside the candidates that fit follow at the end, unranked.
+            weights: Of the objectives, ``(m,)``.
+        """
+        seen: set[Combination] = set(history.taken)
+        yield from self._choices(self.combinations.baselines(), fixed, "baseline", seen)
+        ranked, is_ranked = self._ranked(history, fixed, weights)
+        reason = "predicted" if is_ranked else "first"
+        yield from self._choices(ranked, fixed, reason, seen)
+        if any(fixed):
+            yield from self._choices(self._outside(fixed), fixed, "unranked", seen)
+
+    def repeated(self, history: History, fixed: Fixed, rng: np.random.Generator) -> Choice:
+        """Return what to do where nothing is left to try: the best known, or else any function."""
+        complete = [key for key in history.values if None not in key]
+        if complete:
+            ranks = mean_ranks(np.array([history.values[key] for key in complete]))
+            best = [complete[i] for i in np.argsort(-ranks, kind="stable")]
+            choice = next(self._choices(best, fixed, "repeated", set()), None)
+            if choice is not None:
+                return choice
+        drawn = [
+            site.drawn_by_chance(nodes, rng)
+            for site, nodes in zip(self._sites, fixed, strict=True)
+        ]
+        return Choice(tuple(c for c, _ in drawn), tuple(params for _, params in drawn), "chance")
+
+    def predicted(self, history: History, key: Combination) -> tuple[Floats, Floats] | None:
+        """Predict one combination, which need not be a candidate.
+
+        Nothing that is proposed later depends on whether it was asked for.
+
+        Returns:
+            Means and standard deviations of the objectives, each ``(m,)``, higher being better;
+            None if there is no value to learn from, or the features of the combination, or of all
+            those tried, are not valid.
+        """
+        if not (history.has_scale and self.pool.is_valid(key)):
+            return None
+        pool = self.pool
+        if key not in pool.rows or not self._knows(history):
+            self._bring_up_to_date(history)
+            pool = pool.copy()
+            pool.add([key])
+        found = []
+        for objective in range(_n_objectives(history)):
+            if not self._fit(pool, history, objective):
+                return None
+            mean, std = pool.surrogate.predict([pool.rows[key]], return_std=True)
+            found.append((float(mean[0]), float(std[0])))
+        means, stds = np.array(found).T
+        return means, stds
+
+    def explanation(self, choice: Choice, history: History, weights: Floats) -> Explanation:
+        """Return why a choice was made; values are higher the better."""
+        functions = self._texts(choice.key)
+        if choice.reason != "predicted" or choice.key not in self.pool.rows:
+            return Explanation(functions, choice.reason)
+        predicted = self.predicted(history, choice.key)
+        means, stds = predicted if predicted is not None else (np.zeros(0), np.zeros(0))
+        return Explanation(
+            functions,
+            choice.reason,
+            surrogate=type(self.pool.surrogate).__name__,
+            predicted=tuple(means.tolist()),
+            spread=tuple(s if np.isfinite(s) else None for s in stds.tolist()),
+            weights=tuple(weights.tolist()) if len(weights) > 1 else (),
+            rank=choice.rank,
+            n_candidates=choice.n_candidates,
+            n_observed=sum(key in self.pool.rows for key in history.values),
+            nearest=self._nearest(choice.key, history),
+        )
+
+    def _ranked(
+        self, history: History, fixed: Fixed, weights: Floats
+    ) -> tuple[list[Combination], bool]:
+        """Return the free candidates, the best first, and whether there was anything to rank by."""
+        free = self._free(history, fixed)
+        while not free and self.combinations.grow():
+            free = self._free(history, fixed)
+        if not free or not (history.values or self.transfers):
+            return free, False
+        self.pool.add(self._learned_from(history))
+        rows = np.array([self.pool.rows[key] for key in free])
+        columns = []
+        for objective in range(len(weights)):
+            if not self._fit(self.pool, history, objective):
+                return free, False
+            columns.append(self.pool.surrogate.acquire(rows))
+        score = scalarized(np.stack(columns, axis=1), weights)
+        if self._diversity > 0:
+            score = diverse_order(score, self._novelty(history, rows), self._diversity)
+        return [free[i] for i in np.argsort(-score, kind="stable")], True
+
+    def _free(self, history: History, fixed: Fixed) -> list[Combination]:
+        candidates = self._bring_up_to_date(history)
+        if any(fixed):
+            candidates = [key for key in candidates if self._fits(key, fixed)]
+            if len(self._sites) > 1:
+                more = self.combinations.fitting(fixed)
+                self.pool.add(more)
+                candidates = list(dict.fromkeys([*candidates, *more]))
+        rows, taken = self.pool.rows, history.taken
+        return [key for key in candidates if key in rows and key not in taken]
+
+    def _bring_up_to_date(self, history: History) -> list[Combination]:
+        if not self.pool.rows:
+            # What is laid out first does not depend on what was tried, so that a process that
+            # joins later has the same.
+            self.pool.add(self.combinations.all(History()))
+        candidates = self.combinations.all(history)
+        self.pool.add(candidates)
+        return candidates
+
+    def _learned_from(self, history: History) -> list[Combination]:
+        others = [key for transfer in self.transfers for key in transfer.values]
+        return [*history.values, *others]
+
+    def _knows(self, history: History) -> bool:
+        return all(key in self.pool.rows for key in self._learned_from(history))
+
+    def _fit(self, pool: CandidatePool, history: History, objective: int) -> bool:
+        """Fit to one objective; False where nothing tried has valid features."""
+        pool.add(self._learned_from(history))
+        rows = pool.rows
+        observed = {rows[key]: v[objective] for key, v in history.values.items() if key in rows}
+        others = []
+        for transfer in self.transfers:
+            found = {
+                rows[key]: values[objective]
+                for key, values in transfer.values.items()
+                if key in rows and objective < len(values)
+            }
+            if found:
+                others.append((list(found), list(found.values())))
+        if not observed and not others:
+            return False
+        running = [rows[key] for key in dict.fromkeys(history.rivals.values()) if key in rows]
+        pool.surrogate.fit(
+            list(observed), list(observed.values()), running=running, others=others
+        )
+        return True
+
+    def _novelty(self, history: History, rows: NDArray[np.intp]) -> Floats:
+        known = [
+            self.pool.rows[key]
+            for key in dict.fromkeys([*history.values, *history.rivals.values()])
+            if key in self.pool.rows
+        ]
+        if not known:
+            return np.zeros(len(rows))
+        return np.asarray(self.pool.surrogate.distances(rows, known).min(axis=1))
+
+    def _nearest(self, key: Combination, history: History) -> tuple[Neighbour, ...]:
+        tried = [other for other in history.values if other in self.pool.rows]
+        if not tried:
+            return ()
+        rows = [self.pool.rows[other] for other in tried]
+        distances = self.pool.surrogate.distances([self.pool.rows[key]], rows)[0]
+        return tuple(
+            Neighbour(
+                self._texts(tried[i]),
+                tuple(v if np.isfinite(v) else None for v in history.values[tried[i]]),
+                float(distances[i]),
+            )
+            for i in np.argsort(distances, kind="stable")[:_NEAREST]
+        )
+
+    def _outside(self, fixed: Fixed) -> Iterable[Combination]:
+        if len(self._sites) > 1:
+            return self.combinations.fitting(fixed)
+        site = self._sites[0]
+        return ((class_id,) for class_id in site.shuffled)
+
+    def _choices(
+        self,
+        keys: Iterable[Combination],
+        fixed: Fixed,
+        reason: str,
+        seen: set[Combination],
+    ) -> Iterator[Choice]:
+        """Yield choices for those of `keys` that fit and were not seen; they are then."""
+        n_candidates = len(keys) if isinstance(keys, list) else 0
+        for place, key in enumerate(keys):
+            if key in seen:
+                continue
+            params = [
+                None if class_id is None else site.params_of(class_id, nodes)
+                for site, class_id, nodes in zip(self._sites, key, fixed, strict=True)
+            ]
+            found = tuple(each for each in params if each is not None)
+            if len(found) == len(params):
+                seen.add(key)
+                rank = place + 1 if reason == "predicted" else None
+                yield Choice(key, found, reason, rank, n_candidates)
+
+    def _fits(self, key: Combination, fixed: Fixed) -> bool:
+        return all(
+            not nodes or (class_id is not None and site.params_of(class_id, nodes) is not None)
+            for site, class_id, nodes in zip(self._sites, key, fixed, strict=True)
+        )
+
+    def _texts(self, key: Combination) -> dict[str, str]:
+        return {
+            site.name: str(site.expression(class_id))
+            for site, class_id in zip(self._sites, key, strict=True)
+            if class_id is not None
+        }
+
+
+def _n_objectives(history: History) -> int:
+    return len(next(iter(history.values.values())))
