@@ -121,11 +121,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             SurrogateError: If a parameter or an array is not as described.
         """
         self._check_parameters()
-        self._parts = self._checked_parts(outputs, fisher)
-        self.n_rows_ = len(next(iter(self._parts.values())))
-        for learned in ("observations_", "_scales_known"):
-            self.__dict__.pop(learned, None)
-        self._place()
+        self._take(self._checked_parts(outputs, fisher))
         return self
 
     def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
@@ -149,9 +145,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
                     f"{name} must have {self._parts[name].shape[1]} columns, as in embed, "
                     f"but got {part.shape[1]}"
                 )
-        self._placed_more(new)
-        self._parts = {name: np.concatenate([self._parts[name], new[name]]) for name in new}
-        self.n_rows_ += len(next(iter(new.values())))
+        self._join(new, {name: np.concatenate([self._parts[name], new[name]]) for name in new})
         return self
 
     def fit(
@@ -258,6 +252,22 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             for name, part in self._parts.items()
         ]
         return np.asarray(np.mean(relative, axis=0), dtype=np.float64)
+
+    def _take(self, parts: dict[str, NDArray[np.float32]]) -> None:
+        """Begin with checked features, which are kept as they come: surrogates may share them."""
+        self._parts = parts
+        self.n_rows_ = len(next(iter(parts.values())))
+        for learned in ("observations_", "_scales_known"):
+            self.__dict__.pop(learned, None)
+        self._place()
+
+    def _join(
+        self, new: dict[str, NDArray[np.float32]], joined: dict[str, NDArray[np.float32]]
+    ) -> None:
+        """Add checked features of new candidates; `joined` are those of all, the new ones last."""
+        self._placed_more(new)
+        self._parts = joined
+        self.n_rows_ += len(next(iter(new.values())))
 
     @abstractmethod
     def _place(self) -> None:
