@@ -7,18 +7,14 @@ really, with the recipe's seed, and kept in `benchmarks/results/digits_trainings
 are not in there yet are trained and added, so the table can be made again in minutes or, without
 that file, in hours.
 
-    python benchmarks/search_quality.py
+    python -m benchmarks.search_quality
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import joblib
@@ -31,66 +27,20 @@ from aquasurf_optuna import (
     AquaSurfSampler,
     Catalogue,
     FeatureStore,
-    FisherFeaturizer,
-    InitializationError,
-    SearchSpace,
     UmapKnnSurrogate,
 )
-from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model, train_digits
+from benchmarks.tables import SPACE, default_store
+from benchmarks.tables import digits_featurizer as featurizer
+from benchmarks.trainings import DIGITS_TRAININGS, RESULTS, Trainings
 
-SPACE = SearchSpace.three_node()
-TRAINING_SEED = 0
 LONGEST = 200
 """Runs after which a search that has not arrived is given up."""
-RESULTS = Path(__file__).parent / "results"
 FEATURES = {
     "AQuaSurF": "both",
     "AQuaSurF, outputs only": "outputs",
     "AQuaSurF, Fisher only": "fisher",
 }
 SAMPLERS = (*FEATURES, "TPE (Optuna)", "random")
-
-
-class Trainings:
-    """Accuracies by function, in a file of JSON lines that several processes may add to.
-
-    The first line names the recipe: accuracies of another recipe are refused.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._known: dict[str, float | None] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(json.dumps({"recipe": repr(DIGITS_RECIPE)}) + "\n")
-        header, *_ = path.read_text().splitlines()
-        if json.loads(header) != {"recipe": repr(DIGITS_RECIPE)}:
-            raise SystemExit(f"{path} was made with another recipe; move it away: {header}")
-        self._read()
-
-    def accuracy(self, function: str) -> float | None:
-        """Return the validation accuracy, or None if the network cannot be initialised."""
-        if function not in self._known:
-            self._read()
-        if function not in self._known:
-            self._add(function)
-        return self._known[function]
-
-    def _read(self) -> None:
-        for line in self.path.read_text().splitlines()[1:]:
-            row = json.loads(line)
-            self._known[row["function"]] = row["accuracy"]
-
-    def _add(self, function: str) -> None:
-        try:
-            accuracy = round(train_digits(function, seed=TRAINING_SEED).validation_accuracy, 6)
-        except InitializationError:
-            accuracy = None
-        self._known[function] = accuracy
-        line = json.dumps({"function": function, "accuracy": accuracy}) + "\n"
-        # One small write to a file opened for appending does not mix with other processes' ones.
-        with self.path.open("ab", buffering=0) as file:
-            file.write(line.encode())
 
 
 class Search(NamedTuple):
@@ -100,12 +50,6 @@ class Search(NamedTuple):
     seed: int
     runs: int | None
     best: list[float]
-
-
-def featurizer() -> FisherFeaturizer:
-    """Return the featurizer of the quickstart."""
-    images = DIGITS_RECIPE.data(seed=TRAINING_SEED).training_images(epoch=0).images[:128]
-    return FisherFeaturizer(build_digits_model, images)
 
 
 def make_sampler(
@@ -133,7 +77,7 @@ def run(name: str, seed: int, *, least: int, pool_size: int, store: str) -> Sear
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     catalogue = Catalogue.of(SPACE)
-    trainings = Trainings(RESULTS / "digits_trainings.jsonl")
+    trainings = Trainings(DIGITS_TRAININGS)
     baselines = [catalogue.class_of(baseline) for baseline in BASELINES]
     target = max(trainings.accuracy(str(catalogue[b])) or 0.0 for b in baselines)
     sampler = make_sampler(name, seed, catalogue=catalogue, pool_size=pool_size, store=store)
@@ -197,8 +141,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=SAMPLERS)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    default_store = Path(tempfile.gettempdir()) / "aquasurf_search_quality.db"
-    store = os.environ.get("AQUASURF_BENCHMARK_STORE", f"sqlite:///{default_store}")
+    store = default_store()
     catalogue = Catalogue.of(SPACE)
     everything = [catalogue[i] for i in range(len(catalogue))]
     with FeatureStore(store) as features:

@@ -29,6 +29,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import pairwise_distances
 
 from aquasurf_optuna.exceptions import SurrogateError
+from aquasurf_optuna.surrogate._distances import DistanceColumns, distance_column
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -41,6 +42,9 @@ FEATURES = ("both", "fisher", "outputs")
 #: Outputs are cut at this bound before they are compared. Beyond it a function explodes, and how
 #: far it does so (exp(sinh(5)) is 10^32) would drown every difference between ordinary functions.
 OUTPUT_BOUND = 20.0
+
+#: Distances to what was tried are kept, as far as they fit in here.
+_COLUMN_BYTES = 800_000_000
 
 METRICS = {"fisher": "manhattan", "outputs": "euclidean"}
 """The distances of Equations 2 and 3, up to a factor."""
@@ -101,6 +105,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     n_rows_: int
     observations_: Observations
     _parts: dict[str, NDArray[np.float32]]
+    _columns: DistanceColumns
 
     #: Outputs beyond this are cut.
     output_bound: float | None = OUTPUT_BOUND
@@ -121,11 +126,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             SurrogateError: If a parameter or an array is not as described.
         """
         self._check_parameters()
-        self._parts = self._checked_parts(outputs, fisher)
-        self.n_rows_ = len(next(iter(self._parts.values())))
-        for learned in ("observations_", "_scales_known"):
-            self.__dict__.pop(learned, None)
-        self._place()
+        self._take(self._checked_parts(outputs, fisher))
         return self
 
     def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
@@ -149,9 +150,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
                     f"{name} must have {self._parts[name].shape[1]} columns, as in embed, "
                     f"but got {part.shape[1]}"
                 )
-        self._placed_more(new)
-        self._parts = {name: np.concatenate([self._parts[name], new[name]]) for name in new}
-        self.n_rows_ += len(next(iter(new.values())))
+        self._join(new, {name: np.concatenate([self._parts[name], new[name]]) for name in new})
         return self
 
     def fit(
@@ -250,14 +249,49 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         """
         self._require("n_rows_", "embed")
         first, second = self._checked_rows(rows), self._checked_rows(to)
-        if 0 in (len(first), len(second)):
-            return np.zeros((len(first), len(second)))
-        scales = self._scales()
-        relative = [
-            pairwise_distances(part[first], part[second], metric=METRICS[name]) / scales[name]
-            for name, part in self._parts.items()
-        ]
-        return np.asarray(np.mean(relative, axis=0), dtype=np.float64)
+        relative = np.zeros((len(first), len(second)))
+        for name, scale in self._scales().items():
+            relative += self._measured(name, first, second) / (scale * len(self._parts))
+        return relative
+
+    def _measured(self, name: str, rows: Indices, to: Indices) -> Floats:
+        """Distances ``(c, t)`` in one feature; those of many rows are kept for the next time."""
+        part = self._parts[name]
+        measured = np.empty((len(rows), len(to)))
+        if len(rows) < len(to):
+            few = part[to]
+            for i, row in enumerate(rows):
+                measured[i] = distance_column(name, few, part[row])
+            return measured
+        if not hasattr(self, "_columns"):
+            self._columns = DistanceColumns(_COLUMN_BYTES)
+        columns = self._columns.of({name: part}, to.tolist())[name]
+        for j, column in enumerate(columns):
+            measured[:, j] = column[rows]
+        return measured
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out distances, which are measured again when they are needed."""
+        state = dict(super().__getstate__())
+        if "_columns" in state:
+            state["_columns"] = DistanceColumns(_COLUMN_BYTES)
+        return state
+
+    def _take(self, parts: dict[str, NDArray[np.float32]]) -> None:
+        """Begin with checked features, which are kept as they come: surrogates may share them."""
+        self._parts = parts
+        self.n_rows_ = len(next(iter(parts.values())))
+        for learned in ("observations_", "_scales_known", "_columns"):
+            self.__dict__.pop(learned, None)
+        self._place()
+
+    def _join(
+        self, new: dict[str, NDArray[np.float32]], joined: dict[str, NDArray[np.float32]]
+    ) -> None:
+        """Add checked features of new candidates; `joined` are those of all, the new ones last."""
+        self._placed_more(new)
+        self._parts = joined
+        self.n_rows_ += len(next(iter(new.values())))
 
     @abstractmethod
     def _place(self) -> None:
@@ -315,8 +349,10 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self, outputs: ArrayLike | None, fisher: ArrayLike | None
     ) -> dict[str, NDArray[np.float32]]:
         given = {"fisher": fisher, "outputs": outputs}
-        needed = ("fisher", "outputs") if self.features == "both" else (self.features,)
-        parts = {name: self._checked_features(name, given[name]) for name in needed}
+        parts = {
+            name: self._checked_features(name, given[name])
+            for name in needed_features(self.features)
+        }
         lengths = {name: len(part) for name, part in parts.items()}
         if len(set(lengths.values())) > 1:
             raise SurrogateError(f"the features must have equally many rows, but got {lengths}")
@@ -373,6 +409,11 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     def _require(self, attribute: str, method: str) -> None:
         if not hasattr(self, attribute):
             raise SurrogateError(f"call {method}() of this {type(self).__name__} first")
+
+
+def needed_features(features: str) -> tuple[str, ...]:
+    """Return the names of the arrays that the setting `features` needs."""
+    return ("fisher", "outputs") if features == "both" else (features,)
 
 
 def _usual_distance(rows: NDArray[np.float32], metric: str) -> float:

@@ -11,20 +11,27 @@ from sklearn.base import clone
 
 from aquasurf_optuna.exceptions import SurrogateError
 from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
 from aquasurf_optuna.surrogate._umap_knn import UmapKnnSurrogate
 
 Recipe: TypeAlias = Callable[[str, int], Surrogate]
 """Makes a surrogate of the features to use and the seed."""
 
 #: The surrogate where none is asked for.
-DEFAULT_SURROGATE = "paper"
+DEFAULT_SURROGATE = "gp"
 
 
 def _paper(features: str, random_state: int) -> Surrogate:
     return UmapKnnSurrogate(features=features, random_state=random_state)
 
 
-SURROGATES: Mapping[str, Recipe] = MappingProxyType({"paper": _paper, "umap-knn": _paper})
+def _gp(features: str, random_state: int) -> Surrogate:
+    return GaussianProcessSurrogate(features=features, random_state=random_state)
+
+
+SURROGATES: Mapping[str, Recipe] = MappingProxyType(
+    {"gp": _gp, "paper": _paper, "umap-knn": _paper}
+)
 """How each surrogate that has a name is made."""
 
 

@@ -118,7 +118,7 @@ def _get_search_progress_info(
         best_values=best_values,
         baseline_values=record.baseline_values,
         baseline_spans=_spans([t.number for t in record.trials if t.baseline is not None]),
-        limits=_limits(values, list(record.baseline_values.values()), record.direction),
+        limits=value_limits(values, list(record.baseline_values.values()), record.direction),
     )
 
 
@@ -132,7 +132,7 @@ def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _limits(
+def value_limits(
     values: np.ndarray, lines: Sequence[float], direction: Direction
 ) -> tuple[float, float] | None:
     """Return what the axis spans: all values but those absurdly far on the worse side."""

@@ -102,8 +102,8 @@ def read_study(
             "of studies with one"
         )
     trials = [t for t in study.get_trials(deepcopy=False) if t.state in _STATES]
-    _check_name(trials, space, name)
-    expressions = [_expression_of(trial, space, name) for trial in trials]
+    check_name(trials, space, name)
+    expressions = [expression_of_trial(trial, space, name) for trial in trials]
     equals = names_of_equals(expressions, baselines)
     records = tuple(
         TrialRecord(trial.number, *_outcome(trial), expression, baseline)
@@ -122,7 +122,7 @@ def _outcome(trial: FrozenTrial) -> tuple[str, float]:
     return state, trial.value
 
 
-def _expression_of(trial: FrozenTrial, space: AnySpace, name: str) -> Expression | None:
+def expression_of_trial(trial: FrozenTrial, space: AnySpace, name: str) -> Expression | None:
     if not space.is_suggested(trial.params, name):
         return None
     try:
@@ -134,7 +134,7 @@ def _expression_of(trial: FrozenTrial, space: AnySpace, name: str) -> Expression
         raise
 
 
-def _check_name(trials: Sequence[FrozenTrial], space: AnySpace, name: str) -> None:
+def check_name(trials: Sequence[FrozenTrial], space: AnySpace, name: str) -> None:
     """Refuse a name or a space with which the trials cannot be read."""
     keys = {key for trial in trials for key in trial.params}
     expected = set(space.distributions(name))

@@ -1,5 +1,6 @@
 """Stand-ins that let a test see what the sampler asks for and decide what it is told."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,10 +9,12 @@ from typing import Any, Self
 import numpy as np
 import optuna
 from numpy.typing import ArrayLike, NDArray
+from optuna.samplers import BaseSampler
 
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.features.featurizer import FisherFeature
+from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
 
@@ -125,3 +128,53 @@ def optuna_log() -> Iterator[list[str]]:
     finally:
         logger.removeHandler(collector)
         optuna.logging.set_verbosity(verbosity)
+
+
+def values_near(text: str, catalogue: Catalogue) -> NDArray[np.float64]:
+    """A value for each class: minus the distance of its squashed outputs to those of `text`."""
+    squashed = np.tanh(np.nan_to_num(catalogue.outputs, nan=20.0))
+    target = squashed[catalogue.class_of(text)]
+    values: NDArray[np.float64] = -np.sqrt(((squashed - target) ** 2).mean(axis=1))
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A space, and values that fall with the distance to one function and one learning rate."""
+
+    space: SearchSpace
+    catalogue: Catalogue
+    values: NDArray[np.float64]
+
+    @classmethod
+    def near(cls, text: str, catalogue: Catalogue) -> Self:
+        """A task whose best function is `text`, with values from -1 to 0."""
+        return cls(catalogue.space, catalogue, values_near(text, catalogue))
+
+    def sampler(self, **options: Any) -> AquaSurfSampler:
+        """A small sampler, without baselines unless they are given."""
+        settings = {"pool_size": 60, "baselines": (), "seed": 0, **options}
+        return AquaSurfSampler(self.space, catalogue=self.catalogue, **settings)
+
+    def study(self, sampler: BaseSampler | None = None, **options: Any) -> optuna.Study:
+        """A study to be maximised, with a small sampler unless another is given."""
+        sampler = self.sampler() if sampler is None else sampler
+        return optuna.create_study(direction="maximize", sampler=sampler, **options)
+
+    def value(self, expression: Expression) -> float:
+        """The value of a function."""
+        return float(self.values[self.catalogue.class_of(expression)])
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """An objective with one activation and one number."""
+        rate = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+        value = self.value(self.space.suggest(trial, "activation"))
+        return value - 0.01 * abs(float(np.log10(rate)) + 2.0)
+
+    def classes(self, study: optuna.Study) -> list[int]:
+        """The class that each trial ran."""
+        return classes_of(study, self.space, self.catalogue)
+
+    def suggest(self, study: optuna.Study) -> tuple[optuna.Trial, Expression]:
+        """A trial that stays running, and its function."""
+        return suggest(study, self.space)
