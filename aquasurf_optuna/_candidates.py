@@ -104,6 +104,22 @@ class CandidatePool:
         ]
         return _side_by_side(outputs), _side_by_side(vectors) if vectors else None
 
+    def known_features(
+        self, place: int, combinations: Sequence[Combination]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return the features of one site of combinations that have rows.
+
+        Outputs ``(n, 1000)`` and Fisher vectors ``(n, m)``, None where the surrogate has none.
+        """
+        site = self._sites[place]
+        outputs = _outputs(site, [key[place] for key in combinations])
+        vectors = self.surrogate.known_fisher([self.rows[key] for key in combinations])
+        if vectors is None or not site.source.in_use:
+            return outputs, None
+        lengths = [each.source.length or 0 for each in self._sites]
+        start = sum(lengths[:place])
+        return outputs, vectors[:, start : start + lengths[place]]
+
     def _place(self, valid: Sequence[Combination]) -> None:
         features = self.features(valid)
         if not self.rows:
@@ -111,7 +127,8 @@ class CandidatePool:
             self._n_laid_out = len(valid)
         else:
             self.surrogate.extend(*features)
-        self.rows.update(zip(valid, range(len(self.rows), len(self.rows) + len(valid)), strict=True))
+        start = len(self.rows)
+        self.rows.update({key: start + number for number, key in enumerate(valid)})
         if self._renews and len(self.rows) > (1 + _NEWCOMERS_PER_LAYOUT) * self._n_laid_out:
             self.surrogate.renew()
             self._n_laid_out = len(self.rows)

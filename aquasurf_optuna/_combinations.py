@@ -75,7 +75,8 @@ class Combinations:
 
     def grow(self) -> bool:
         """Draw more functions at every site; return False if there are none left anywhere."""
-        return any([drawing.grow() for drawing in self._drawings])
+        grown = [drawing.grow() for drawing in self._drawings]
+        return any(grown)
 
     def fitting(self, fixed: Sequence[Mapping[str, Any]]) -> list[Combination]:
         """Return combinations with the operators that are fixed at each site.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 EXPLANATION_KEY = "aquasurf:explanation"
 
@@ -35,6 +35,11 @@ class Neighbour:
     functions: dict[str, str]
     values: tuple[float | None, ...]
     distance: float
+
+    def in_directions(self, signs: Sequence[float]) -> Neighbour:
+        """Turn values that are higher the better into those of a study."""
+        pairs = zip(self.values, signs, strict=True)
+        return replace(self, values=tuple(None if v is None else v * sign for v, sign in pairs))
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,14 @@ class Explanation:
     n_observed: int = 0
     nearest: tuple[Neighbour, ...] = ()
 
+    def in_directions(self, signs: Sequence[float]) -> Explanation:
+        """Turn values that are higher the better into those of a study, by 1 or -1 for each."""
+        return replace(
+            self,
+            predicted=tuple(v * sign for v, sign in zip(self.predicted, signs, strict=False)),
+            nearest=tuple(near.in_directions(signs) for near in self.nearest),
+        )
+
     def as_attribute(self) -> dict[str, Any]:
         """Return what is written to the trial: numbers with six digits, nothing that is empty."""
         found: dict[str, Any] = _short(asdict(self))
@@ -74,7 +87,9 @@ class Explanation:
     @classmethod
     def of_attribute(cls, attribute: Mapping[str, Any]) -> Explanation:
         """Return what was written."""
-        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in attribute.items()}
+        fields: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in attribute.items()
+        }
         fields["nearest"] = tuple(
             Neighbour(near["functions"], tuple(near["values"]), near["distance"])
             for near in attribute.get("nearest", ())

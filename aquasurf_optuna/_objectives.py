@@ -1,7 +1,8 @@
 """One order for several objectives.
 
 Every objective is predicted on its own. For each trial, weights ``w`` are drawn uniformly from the
-simplex, and candidates come in the order of the augmented Chebyshev function (Knowles, 2006, "ParEGO")::
+simplex, and candidates come in the order of the augmented Chebyshev function (ParEGO; Knowles,
+2006)::
 
     -(max over objectives of w_j c_j  +  0.05 sum over objectives of w_j c_j)
 

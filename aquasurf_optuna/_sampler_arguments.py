@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aquasurf_optuna._drawing import POOLS
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.families import ContinuousFamily
 from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.surrogate import Surrogate
+from aquasurf_optuna.surrogate._names import check_features
 
 if TYPE_CHECKING:
-    from aquasurf_optuna._candidates import Surrogate
     from aquasurf_optuna.features.featurizer import FisherFeaturizer
     from aquasurf_optuna.store import FeatureStore
 
@@ -38,30 +41,70 @@ def check_spaces(spaces: Mapping[str, object]) -> None:
         raise SamplerError("space must hold at least one SearchSpace, but got an empty mapping")
 
 
-def check_options(
-    features: FisherFeaturizer | None,
-    store: str | FeatureStore | None,
-    surrogate: Surrogate | None,
-    pool_size: int,
-) -> None:
-    """Refuse options that do not go together.
+@dataclass(frozen=True)
+class Options:
+    """How a sampler searches; see :class:`aquasurf_optuna.AquaSurfSampler`."""
+
+    store: str | FeatureStore | None
+    surrogate: str | Surrogate | None
+    diversity: float
+    pool_size: int
+    pool: str
+    running_timeout: float | None
+
+
+def featurizers_by_name(
+    features: FisherFeaturizer | Mapping[str, FisherFeaturizer] | None, names: Sequence[str]
+) -> dict[str, FisherFeaturizer | None]:
+    """Return the featurizer of each activation.
+
+    Raises:
+        SamplerError: If a mapping names an activation that there is not.
+    """
+    if not isinstance(features, Mapping):
+        return dict.fromkeys(names, features)
+    unknown = sorted(str(name) for name in features if name not in names)
+    if unknown:
+        raise SamplerError(
+            f"features maps names of activations to featurizers; the activations are "
+            f"{list(names)}, but got {unknown} too"
+        )
+    return {name: features.get(name) for name in names}
+
+
+def check_options(options: Options, *, has_features: bool) -> None:
+    """Refuse options that are out of range or do not go together.
 
     Raises:
         SamplerError: If so.
+        SurrogateError: If the surrogate needs Fisher features that are not there.
     """
-    if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
-        raise SamplerError(f"pool_size must be an integer of at least 1, but got {pool_size!r}")
-    if store is not None and features is None:
+    size = options.pool_size
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise SamplerError(f"pool_size must be an integer of at least 1, but got {size!r}")
+    if options.pool not in POOLS:
+        raise SamplerError(f"pool must be one of {POOLS}, but got {options.pool!r}")
+    if not _is_number(options.diversity) or not 0 <= options.diversity <= 1:
+        raise SamplerError(f"diversity must be from 0 to 1, but got {options.diversity!r}")
+    timeout = options.running_timeout
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
         raise SamplerError(
-            f"store={store!r} keeps Fisher features, but there are none; pass "
+            f"running_timeout must be a number of seconds above 0, or None, but got {timeout!r}"
+        )
+    if options.store is not None and not has_features:
+        raise SamplerError(
+            f"store={options.store!r} keeps Fisher features, but there are none; pass "
             "features=FisherFeaturizer(...) too"
         )
-    wanted = getattr(surrogate, "features", None)
-    if wanted in ("both", "fisher") and features is None:
+    if options.pool == "stored" and options.store is None:
         raise SamplerError(
-            f"surrogate {surrogate!r} needs Fisher features; pass features=FisherFeaturizer(...), "
-            "or a surrogate with features='outputs'"
+            "pool='stored' takes the functions whose features a store holds; pass store=... too"
         )
+    check_features(options.surrogate, fisher=has_features)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def catalogues_at_hand(

@@ -15,7 +15,7 @@ import numpy as np
 from aquasurf_optuna._explanation import Explanation, Neighbour
 from aquasurf_optuna._history import History
 from aquasurf_optuna._objectives import mean_ranks, scalarized
-from aquasurf_optuna.surrogate import diverse_order
+from aquasurf_optuna.surrogate._diverse_tmp import diverse_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,8 +109,7 @@ class Search:
             if choice is not None:
                 return choice
         drawn = [
-            site.drawn_by_chance(nodes, rng)
-            for site, nodes in zip(self._sites, fixed, strict=True)
+            site.drawn_by_chance(nodes, rng) for site, nodes in zip(self._sites, fixed, strict=True)
         ]
         return Choice(tuple(c for c, _ in drawn), tuple(params for _, params in drawn), "chance")
 
@@ -225,9 +224,7 @@ class Search:
         if not observed and not others:
             return False
         running = [rows[key] for key in dict.fromkeys(history.rivals.values()) if key in rows]
-        pool.surrogate.fit(
-            list(observed), list(observed.values()), running=running, others=others
-        )
+        pool.surrogate.fit(list(observed), list(observed.values()), running=running, others=others)
         return True
 
     def _novelty(self, history: History, rows: NDArray[np.intp]) -> Floats:

@@ -1,55 +1,71 @@
 """AQuaSurF as an Optuna sampler (Section 6).
 
-The sampler speaks Optuna's protocol and decides in what order functions are tried; the mathematics
-is in the surrogate, the reading of trials in ``_history``, the candidates in ``_candidates``, their
-order in ``_activation_search``, the checks of the arguments in ``_sampler_arguments``.
+The sampler speaks Optuna's protocol and holds no mathematics: the surrogates predict, `_search`
+orders, `_combinations` and `_drawing` say what is a candidate, `_history` reads the trials,
+`_sampler_arguments` checks what came.
 
-Which function a trial gets, for each activation of the study:
+Which functions a trial gets, one for each activation of the study:
 
-1. the baselines, in their order, as long as one is neither tried, running nor waiting in the queue;
-2. then the candidate with the best predicted value that is neither;
-3. in a space where everything has been tried, the best function known, once more.
+1. the baselines, in their order, the same at every site, as long as one is neither tried, running
+   nor waiting in the queue;
+2. then the candidate that the surrogate ranks best and that is neither;
+3. in a space where everything has been tried, the best one known, once more.
 
+With several objectives "best" is by the rule of `_objectives`, with weights drawn for each trial.
 The parameters that are no activation's nodes go to ``base_sampler``.
 """
 
 from __future__ import annotations
 
-import itertools
+import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
-from aquasurf_optuna._activation_search import ActivationSearch
-from aquasurf_optuna._candidates import FisherSource
-from aquasurf_optuna._sampler_arguments import catalogues_at_hand, check_options, check_spaces
-from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna._assembly import make_search, make_sites
+from aquasurf_optuna._claims import claimed
+from aquasurf_optuna._explanation import EXPLANATION_KEY, Explanation
+from aquasurf_optuna._history import FAILED_KEY, ActivationReader, History, HistoryReader
+from aquasurf_optuna._objectives import drawn_weights
+from aquasurf_optuna._sampler_arguments import (
+    Options,
+    catalogues_at_hand,
+    check_options,
+    check_spaces,
+    featurizers_by_name,
+)
+from aquasurf_optuna._search import Choice, Transfer
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.expression import BASELINES
-from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
+from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import FrozenTrial, Trial
 
-    from aquasurf_optuna._candidates import Progress, Surrogate
-    from aquasurf_optuna._history import History
+    from aquasurf_optuna._fisher_source import FisherSource, Progress
+    from aquasurf_optuna._history import Combination
+    from aquasurf_optuna._site import Site
+    from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.expression import Expression
     from aquasurf_optuna.features.featurizer import FisherFeaturizer
+    from aquasurf_optuna.space import SearchSpace
+    from aquasurf_optuna.surrogate import Surrogate
+
+    Fixed = tuple[dict[str, Any], ...]
+
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 _SEED_LIMIT = 2**31 - 1
-# Processes that claim the same function move aside, each to another place: twice is rare already.
-_CLAIM_ATTEMPTS = 8
 
 
 class Embedding(NamedTuple):
@@ -66,103 +82,137 @@ class Embedding(NamedTuple):
     classes: NDArray[np.intp]
 
 
+class FrontMember(NamedTuple):
+    """One trial of a Pareto front.
+
+    Attributes:
+        number: Number of the trial.
+        functions: The function of each activation, by name, in the simplest form.
+        values: Values of the objectives.
+    """
+
+    number: int
+    functions: dict[str, Expression]
+    values: tuple[float, ...]
+
+
 class AquaSurfSampler(BaseSampler):
     """Optuna sampler for activation functions, after Bingham and Miikkulainen (2023), Section 6.
 
     Its objective suggests the function with :meth:`SearchSpace.suggest` under the name given here;
     every other parameter is suggested as usual and sampled by `base_sampler`. Equal functions count
-    as one, whichever graph a trial used. Failed and pruned trials, and values that are not finite,
-    count as the worst value so far. Threads (``n_jobs``) and processes (a shared storage) do not
-    propose the same function at the same time.
+    as one, whichever graph a trial used. Failed trials, and values that are not finite, count as
+    failures; a pruned one as the finished trial that stood nearest at the same step. Threads
+    (``n_jobs``) and processes (a shared storage) do not propose the same function at the same time.
+    A worker that dies gives its function back: at once where the storage's heartbeat marks its
+    trial as failed, or after `running_timeout`.
 
-    The pool is drawn, its Fisher features computed and its embedding laid out when they are first
+    The pool is drawn, its Fisher features computed and its candidates placed when they are first
     needed, after the baselines, or ahead of time by :meth:`prepare`.
 
     Args:
         space: The space of the activation named ``"activation"``, or a mapping from names to
-            spaces, where every activation is searched on its own.
+            spaces, of activations that are searched together: candidates are combinations, and
+            their features are concatenated (Appendix F).
         features: Computes Fisher features; without it the surrogate knows outputs alone, and no
-            function is ruled out for an invalid spectrum.
+            function is ruled out for an invalid spectrum. With several activations one for all, or
+            a mapping from names: each measures the network with this function at that site.
         store: Where Fisher features are kept: a :class:`FeatureStore` or its URL.
-        surrogate: In place of ``UmapKnnSurrogate``; it is copied for each activation.
+        surrogate: A name of :data:`aquasurf_optuna.SURROGATES` (``"paper"`` is the paper's), or a
+            :class:`Surrogate`, which is copied. The default is the one that wins on the benchmark.
+        diversity: From 0 to 1, how much unlikeness to everything tried counts in the order of the
+            candidates, beside the surrogate.
         base_sampler: For all other parameters; ``TPESampler(seed=seed)`` unless given.
         baselines: Functions to try first, expressions or their texts. One that the space cannot
             express is left out, with a line in the log.
         pool_size: How many functions each draw takes from the space. Fisher features are computed
             for all of them, and those with an invalid spectrum are never proposed. When all
             candidates are tried, as many again are drawn.
+        pool: ``"random"`` draws `pool_size` functions at once; ``"following"`` a quarter of them,
+            and the others while the search goes on, where the outputs of what was tried point to
+            in the whole space; ``"stored"`` takes what `store` holds, reads on while other
+            processes measure (:meth:`measure`), and measures nothing itself.
+        running_timeout: After how many seconds a running trial counts as that of a dead worker,
+            and its function is free again. None leaves it to the storage's heartbeat.
         catalogue: The catalogue of `space`, if at hand (one for each name, if there are several).
-        seed: Seed of the draws, the layout and the default base sampler.
+        seed: Seed of the draws, the surrogate and the default base sampler.
 
     Raises:
         SamplerError: If an argument is not as described.
+        SurrogateError: If there is no such surrogate, or it needs features that are not there.
 
     Note:
-        Proposals are written to the trial's system attribute ``aquasurf:<name>``.
+        A proposal is written to the trial's system attribute ``aquasurf:<name>``, and what it rests
+        on to ``aquasurf:explanation``. For a study with one worker the functions proposed depend
+        on the seed, the arguments and the trials alone, so another process goes on as this one.
     """
 
     def __init__(
         self,
         space: SearchSpace | Mapping[str, SearchSpace],
         *,
-        features: FisherFeaturizer | None = None,
+        features: FisherFeaturizer | Mapping[str, FisherFeaturizer] | None = None,
         store: str | FeatureStore | None = None,
-        surrogate: Surrogate | None = None,
+        surrogate: str | Surrogate | None = None,
+        diversity: float = 0.0,
         base_sampler: BaseSampler | None = None,
         baselines: Sequence[str | Expression] = BASELINES,
         pool_size: int = 2000,
+        pool: str = "random",
+        running_timeout: float | None = None,
         catalogue: Catalogue | Mapping[str, Catalogue] | None = None,
         seed: int | None = None,
     ) -> None:
         spaces = dict(space) if isinstance(space, Mapping) else {"activation": space}
         check_spaces(spaces)
-        check_options(features, store, surrogate, pool_size)
+        featurizers = featurizers_by_name(features, tuple(spaces))
+        options = Options(store, surrogate, diversity, pool_size, pool, running_timeout)
+        check_options(options, has_features=any(each is not None for each in featurizers.values()))
         self._rng = np.random.default_rng(seed)
         self._base_sampler = TPESampler(seed=seed) if base_sampler is None else base_sampler
-        self._source = FisherSource(
-            features, FeatureStore(store) if isinstance(store, str) else store
+        self._running_timeout = running_timeout
+        self._sites = make_sites(
+            spaces,
+            featurizers=featurizers,
+            store=FeatureStore(store) if isinstance(store, str) else store,
+            measures=pool != "stored",
+            catalogues=catalogues_at_hand(spaces, catalogue),
+            baselines=baselines,
+            rng=self._rng,
         )
-        catalogues = catalogues_at_hand(spaces, catalogue)
-        self._activations = {
-            name: ActivationSearch(
-                name,
-                space,
-                catalogues=catalogues,
-                source=self._source,
-                surrogate=surrogate,
-                baselines=tuple(as_expression(baseline) for baseline in baselines),
-                pool_size=pool_size,
-                seed=int(self._rng.integers(_SEED_LIMIT)),
-            )
-            for name, space in spaces.items()
-        }
+        self._search = make_search(self._sites, options)
+        self._seed = int(self._rng.integers(_SEED_LIMIT))
+        self._told_exhausted = False
         self._lock = threading.RLock()
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Return the nodes of every activation, and what the base sampler wants to see together."""
-        _check_single_objective(study)
         own: dict[str, BaseDistribution] = {}
-        for activation in self._activations.values():
-            own.update(activation.distributions)
+        for site in self._sites:
+            own.update(site.distributions)
         rest = self._base_sampler.infer_relative_search_space(study, trial)
         return {**own, **{key: value for key, value in rest.items() if key not in own}}
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Propose a function for every activation of which `search_space` has nodes."""
-        _check_single_objective(study)
+        """Propose a function for every activation, as far as `search_space` has its nodes."""
         rest = dict(search_space)
+        nodes = {
+            node
+            for site in self._sites
+            for node, distribution in site.distributions.items()
+            if rest.get(node) == distribution
+        }
+        for node in nodes:
+            del rest[node]
         params: dict[str, Any] = {}
-        for activation in self._activations.values():
-            nodes = [k for k, v in activation.distributions.items() if rest.get(k) == v]
-            for node in nodes:
-                del rest[node]
-            if nodes:
-                with self._lock:
-                    params.update(self._propose(study, trial, activation, nodes))
+        if nodes:
+            with self._lock:
+                proposed = self._propose(study, trial, nodes)
+            params.update({node: value for node, value in proposed.items() if node in nodes})
         params.update(self._base_sampler.sample_relative(study, trial, rest))
         return params
 
@@ -174,7 +224,6 @@ class AquaSurfSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Sample any other parameter with the base sampler."""
-        _check_single_objective(study)
         return self._base_sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -188,7 +237,9 @@ class AquaSurfSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Tell the base sampler."""
+        """Tell the base sampler; mark a failure, to tell it from a worker that died."""
+        if state == TrialState.FAIL:
+            study._storage.set_trial_system_attr(trial._trial_id, FAILED_KEY, True)
         self._base_sampler.after_trial(study, trial, state, values)
 
     def reseed_rng(self) -> None:
@@ -198,31 +249,75 @@ class AquaSurfSampler(BaseSampler):
             self._base_sampler.reseed_rng()
 
     def prepare(self, *, n_jobs: int = 1, progress: Progress | None = None) -> None:
-        """Draw the pool, compute its Fisher features and lay it out, ahead of the study.
+        """Draw the pool, compute its Fisher features and place it, ahead of the study.
 
         Args:
             n_jobs: How many processes compute features.
             progress: Called as ``progress(done, total)`` as features come in.
         """
         with self._lock:
-            pools = [activation.pool for activation in self._activations.values()]
-            # One call for all pools, so that the progress has one total.
-            missing = [expression for pool in pools for expression in pool.missing()]
-            self._source.measure(missing, n_jobs=n_jobs, progress=progress)
-            for pool in pools:
-                pool.embedded()
+            candidates = self._search.combinations.all(History())
+            missing = self._search.pool.missing(candidates)
+            by_source: dict[int, tuple[FisherSource, list[Expression]]] = {}
+            for site, expressions in zip(self._sites, missing, strict=True):
+                by_source.setdefault(id(site.source), (site.source, []))[1].extend(expressions)
+            # Counted together, so that the progress has one total.
+            total = sum(len(dict.fromkeys(some)) for _, some in by_source.values())
+            done = 0
+            for source, expressions in by_source.values():
+                source.measure(expressions, n_jobs=n_jobs, progress=_shifted(progress, done, total))
+                done += len(dict.fromkeys(expressions))
+            self._search.pool.add(candidates)
+
+    def learn_from(self, study: Study, *, names: Mapping[str, str] | None = None) -> None:
+        """Let proposals start from what another study, perhaps on another task, has shown.
+
+        Its trials are read now. How much they count is learned from how well they agree with those
+        of the study that is sampled, on a scale of ranks; before it has any, they alone decide.
+        Functions outside this sampler's spaces are passed over. Objectives are matched by number.
+
+        Args:
+            study: The other study.
+            names: The other study's name of each activation that has another one there.
+
+        Raises:
+            SamplerError: If `names` names no activation of this sampler, or the study has no trial
+                of any of their functions that ended.
+        """
+        named = dict(names or {})
+        unknown = sorted(named.keys() - {site.name for site in self._sites})
+        if unknown:
+            raise SamplerError(
+                f"names maps the activations {[site.name for site in self._sites]} to their names "
+                f"in the other study, but got {unknown}"
+            )
+        with self._lock:
+            readers = [
+                ActivationReader(named.get(site.name, site.name), site.space, site.catalogue)
+                for site in self._sites
+            ]
+            trials = study.get_trials(deepcopy=False)
+            history = HistoryReader(readers).read(trials, study.directions)
+            if not history.has_scale:
+                called = [named.get(site.name, site.name) for site in self._sites]
+                raise SamplerError(
+                    f"study {study.study_name!r} has no finished trial with functions of this "
+                    f"sampler's spaces, under the names {called}; "
+                    "names={...} tells how the activations are called there"
+                )
+            self._search.transfers.append(Transfer(history.values))
 
     def predict(self, trial: Trial, *, name: str | None = None) -> float | None:
-        """Predict the value of a running trial from the function it has suggested.
+        """Predict the value of a running trial from the functions it has suggested.
 
-        The surrogate is fitted as for a proposal, to the finished trials of the study. Later
-        proposals do not depend on predictions. A function outside the pool is embedded like a tried
-        one, anew at each prediction; so is the pool where it is not laid out yet, which
+        The surrogate is fitted as for a proposal, to the ended trials of the study. Later
+        proposals do not depend on predictions. A function outside the pool is placed like a tried
+        one, anew at each prediction; so is the pool where it is not placed yet, which
         :meth:`prepare` does ahead of time.
 
         Args:
-            trial: The trial; the activation is suggested already.
-            name: Name of the activation; may be left out if there is only one.
+            trial: The trial; its activations are suggested already.
+            name: An activation that must be among those suggested; may be left out.
 
         Returns:
             The value, in the direction of the study. None as long as no trial has finished with a
@@ -231,21 +326,73 @@ class AquaSurfSampler(BaseSampler):
         Raises:
             SamplerError: If there is no such activation, the trial has not suggested it, or the
                 study has several objectives.
-
-        Note:
-            The value is on the study's scale as far as the surrogate's predictions are on that of
-            what it was fitted to, as ``UmapKnnSurrogate``'s are.
         """
-        _check_single_objective(trial.study)
-        activation = self._activation(name)
+        study = trial.study
+        if len(study.directions) > 1:
+            raise SamplerError(
+                f"predict() tells one value, but this study has {len(study.directions)} "
+                "objectives; explain() tells the prediction of each"
+            )
+        wanted = None if name is None else self._site(name)
         with self._lock:
-            history = _read(trial.study, activation, exclude=trial.number)
-            value = activation.prediction(history, trial.params)
-        minimize = trial.study.direction == StudyDirection.MINIMIZE
-        return -value if value is not None and minimize else value
+            key = tuple(site.reader.class_of_params(trial.params) for site in self._sites)
+            for site, class_id in zip(self._sites, key, strict=True):
+                if class_id is None and (site is wanted or len(self._sites) == 1):
+                    raise SamplerError(
+                        f"the parameters {trial.params} name no function of {site.space}; before "
+                        f"the prediction, the trial must suggest one, by suggest(trial, "
+                        f"{site.name!r})"
+                    )
+            predicted = self._search.predicted(self._read(study, exclude=trial.number), key)
+        if predicted is None:
+            return None
+        return float(predicted[0][0]) * _signs(study)[0]
+
+    def explain(self, trial: Trial | FrozenTrial) -> Explanation | None:
+        """Tell why a trial got its functions: from what was kept with it, so in any process.
+
+        Args:
+            trial: A trial of this sampler, running or ended.
+
+        Returns:
+            Predicted values, their spread, the nearest tried functions, and the reason; ``str()``
+            of it tells them in words. None for a trial that another sampler proposed.
+        """
+        if isinstance(trial, optuna.Trial):
+            storage = trial.study._storage
+            attributes = storage.get_trial_system_attrs(trial._trial_id)
+        else:
+            attributes = trial.system_attrs
+        kept = attributes.get(EXPLANATION_KEY)
+        return None if kept is None else Explanation.of_attribute(kept)
+
+    def front(self, study: Study) -> tuple[FrontMember, ...]:
+        """Return the Pareto front of a study as functions, the best in the first objective first.
+
+        Trials that ran no function of this sampler's are left out.
+        """
+        with self._lock:
+            members = []
+            for trial in study.best_trials:
+                keys = {
+                    site.name: (site, site.reader.class_of_params(trial.params))
+                    for site in self._sites
+                }
+                functions = {
+                    name: site.expression(class_id)
+                    for name, (site, class_id) in keys.items()
+                    if class_id is not None
+                }
+                if functions:
+                    members.append(FrontMember(trial.number, functions, tuple(trial.values)))
+        sign = _signs(study)[0]
+        return tuple(sorted(members, key=lambda member: (-sign * member.values[0], member.number)))
 
     def embedding(self, name: str | None = None) -> Embedding:
-        """Return where the surrogate puts the candidates of an activation.
+        """Return where the functions of an activation lie on a map.
+
+        It is the surrogate's own map where it has one and there is one activation; else that of
+        the paper, a UMAP of both features, made for this.
 
         Args:
             name: Name of the activation; may be left out if there is only one.
@@ -253,11 +400,19 @@ class AquaSurfSampler(BaseSampler):
         Raises:
             SamplerError: If there is no such activation.
         """
-        activation = self._activation(name)
+        place = self._sites.index(self._site(name))
         with self._lock:
-            classes, coordinates = activation.pool.embedded()
-        expressions = tuple(activation.catalogue[class_id] for class_id in classes)
-        return Embedding(expressions, coordinates, np.array(classes, dtype=np.intp))
+            pool = self._search.pool
+            pool.add(self._search.combinations.all(History()))
+            first = {key[place]: key for key in reversed(pool.rows)}
+            classes = [c for c in dict.fromkeys(key[place] for key in pool.rows) if c is not None]
+            own = getattr(pool.surrogate, "embedding_", None)
+            if own is None or len(self._sites) > 1:
+                own = self._map_of(place, [first[class_id] for class_id in classes])
+            else:
+                own = own[[pool.rows[first[class_id]] for class_id in classes]]
+            expressions = tuple(self._sites[place].expression(c) for c in classes)
+        return Embedding(expressions, np.array(own), np.array(classes, dtype=np.intp))
 
     def catalogue(self, name: str | None = None) -> Catalogue:
         """Return the catalogue of an activation's space.
@@ -268,9 +423,9 @@ class AquaSurfSampler(BaseSampler):
         Raises:
             SamplerError: If there is no such activation.
         """
-        activation = self._activation(name)
+        site = self._site(name)
         with self._lock:
-            return activation.catalogue
+            return site.catalogue
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the lock out: it belongs to this process."""
@@ -282,45 +437,38 @@ class AquaSurfSampler(BaseSampler):
         self.__dict__.update(state)
         self._lock = threading.RLock()
 
-    def _activation(self, name: str | None) -> ActivationSearch:
-        if name is None and len(self._activations) == 1:
-            return next(iter(self._activations.values()))
-        if name not in self._activations:
-            raise SamplerError(
-                f"name must be one of the activations {sorted(self._activations)}, but got {name!r}"
-            )
-        return self._activations[name]
+    def _propose(self, study: Study, trial: FrozenTrial, asked: set[str]) -> dict[str, Any]:
+        """Choose a combination, claim it, and write down why."""
+        fixed = tuple(self._fixed_nodes(study, trial, site, asked) for site in self._sites)
+        if all(site.is_settled(nodes) for site, nodes in zip(self._sites, fixed, strict=True)):
+            return {node: value for nodes in fixed for node, value in nodes.items()}
+        rng = np.random.default_rng([self._seed, trial.number])
+        weights = drawn_weights(len(study.directions), rng)
+        history = self._read(study, exclude=trial.number)
+        choice = claimed(
+            self._search.in_order(history, fixed, weights),
+            claim=functools.partial(self._claim, study, trial),
+            read=functools.partial(self._read, study, exclude=trial.number),
+            number=trial.number,
+        )
+        if choice is None:
+            self._tell_exhausted(fixed)
+            choice = self._search.repeated(history, fixed, rng)
+            self._claim(study, trial, choice)
+        explanation = self._search.explanation(choice, history, weights)
+        told = explanation.in_directions(_signs(study)).as_attribute()
+        study._storage.set_trial_system_attr(trial._trial_id, EXPLANATION_KEY, told)
+        return {node: value for params in choice.params for node, value in params.items()}
 
-    def _propose(
-        self, study: Study, trial: FrozenTrial, activation: ActivationSearch, nodes: Sequence[str]
-    ) -> dict[str, Any]:
-        """Choose a function, claim it, and look again whether another process claimed it too."""
-        fixed = self._fixed_nodes(study, trial, activation, nodes)
-        if activation.is_settled(fixed):
-            return {node: fixed[node] for node in nodes if node in fixed}
-        history = _read(study, activation, exclude=trial.number)
-        place = 0
-        for _ in range(_CLAIM_ATTEMPTS):
-            ahead = list(itertools.islice(activation.in_order(history, fixed), place + 1))
-            if ahead:
-                class_id, params = ahead[-1]
-            else:
-                class_id, params = activation.fallback(history, fixed, self._rng)
-            claim = str(activation.catalogue[class_id])
-            study._storage.set_trial_system_attr(
-                trial._trial_id, activation.reader.claim_key, claim
-            )
-            history = _read(study, activation, exclude=trial.number)
-            rivals = [number for number, rival in history.rivals.items() if rival == class_id]
-            if not ahead or not rivals:
-                break
-            # Whoever claimed it may have looked before this claim was written, so it is left; those
-            # who look at the same moment part ways by the order of their numbers.
-            place = sum(number < trial.number for number in rivals)
-        return {node: params[node] for node in nodes if node in params}
+    def _claim(self, study: Study, trial: FrozenTrial, choice: Choice) -> None:
+        for site, class_id in zip(self._sites, choice.key, strict=True):
+            if class_id is not None:
+                study._storage.set_trial_system_attr(
+                    trial._trial_id, site.reader.claim_key, str(site.expression(class_id))
+                )
 
     def _fixed_nodes(
-        self, study: Study, trial: FrozenTrial, activation: ActivationSearch, nodes: Sequence[str]
+        self, study: Study, trial: FrozenTrial, site: Site, asked: set[str]
     ) -> dict[str, Any]:
         """Return the nodes whose operator is settled: by a user's queue, or by a sampler around us.
 
@@ -328,24 +476,49 @@ class AquaSurfSampler(BaseSampler):
         Optuna will ask later, it tells the value.
         """
         queued = trial.system_attrs.get("fixed_params", {})
-        fixed = {key: queued[key] for key in activation.distributions if key in queued}
-        for node, distribution in activation.distributions.items():
-            if node not in nodes and node not in fixed and study.sampler is not self:
+        fixed = {key: queued[key] for key in site.distributions if key in queued}
+        for node, distribution in site.distributions.items():
+            if node not in asked and node not in fixed and study.sampler is not self:
                 fixed[node] = study.sampler.sample_independent(study, trial, node, distribution)
-        return {k: v for k, v in fixed.items() if v in activation.distributions[k].choices}
+        return {k: v for k, v in fixed.items() if v in site.distributions[k].choices}
+
+    def _read(self, study: Study, *, exclude: int) -> History:
+        # Past study.get_trials, which under HyperbandPruner shows the trials of one bracket only: a
+        # function is tried whichever bracket tried it.
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        reader = HistoryReader([site.reader for site in self._sites], self._running_timeout)
+        return reader.read(trials, study.directions, exclude=exclude)
+
+    def _tell_exhausted(self, fixed: Fixed) -> None:
+        if not any(fixed) and not self._told_exhausted:
+            self._told_exhausted = True
+            spaces = " and ".join(f"{site.space} ({site.name})" for site in self._sites)
+            _logger.warning(
+                f"every function of {spaces} is tried, running or invalid; from here on the best "
+                "one known is proposed again"
+            )
+
+    def _site(self, name: str | None) -> Site:
+        if name is None and len(self._sites) == 1:
+            return self._sites[0]
+        for site in self._sites:
+            if site.name == name:
+                return site
+        names = sorted(site.name for site in self._sites)
+        raise SamplerError(f"name must be one of the activations {names}, but got {name!r}")
+
+    def _map_of(self, place: int, keys: list[Combination]) -> NDArray[np.float64]:
+        """Lay out one site's functions, given a combination of each, by both features."""
+        site = self._sites[place]
+        outputs, fisher = self._search.pool.known_features(place, keys)
+        features = "outputs" if fisher is None else "both"
+        surrogate = UmapKnnSurrogate(features=features, random_state=site.seed)
+        return surrogate.embed(outputs, fisher).embedding_
 
 
-def _read(study: Study, activation: ActivationSearch, *, exclude: int) -> History:
-    # Past study.get_trials, which under HyperbandPruner shows the trials of one bracket only: a
-    # function is tried whichever bracket tried it.
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
-    maximize = study.direction == StudyDirection.MAXIMIZE
-    return activation.reader.read(trials, maximize=maximize, exclude=exclude)
+def _signs(study: Study) -> list[float]:
+    return [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
 
 
-def _check_single_objective(study: Study) -> None:
-    if len(study.directions) > 1:
-        raise SamplerError(
-            f"AquaSurfSampler needs a study with one objective, but this one has "
-            f"{len(study.directions)}; combine them into one value"
-        )
+def _shifted(progress: Progress | None, done: int, total: int) -> Progress | None:
+    return None if progress is None else (lambda some, _: progress(done + some, total))

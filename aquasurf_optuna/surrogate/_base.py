@@ -153,6 +153,19 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self._join(new, {name: np.concatenate([self._parts[name], new[name]]) for name in new})
         return self
 
+    def renew(self) -> Self:
+        """Place all candidates anew, the newcomers with the others; observations are forgotten.
+
+        Returns:
+            The surrogate itself.
+
+        Raises:
+            SurrogateError: If nothing is embedded yet.
+        """
+        self._require("n_rows_", "embed")
+        self._take(self._parts)
+        return self
+
     def fit(
         self,
         rows: ArrayLike,
@@ -276,6 +289,16 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         if "_columns" in state:
             state["_columns"] = DistanceColumns(_COLUMN_BYTES)
         return state
+
+    def known_fisher(self, rows: ArrayLike) -> NDArray[np.float32] | None:
+        """Return the Fisher vectors of embedded rows, ``(c, m)``; None if it does not know any.
+
+        Raises:
+            SurrogateError: If nothing is embedded yet, or a row does not exist.
+        """
+        self._require("n_rows_", "embed")
+        part = self._parts.get("fisher")
+        return None if part is None else part[self._checked_rows(rows)]
 
     def _take(self, parts: dict[str, NDArray[np.float32]]) -> None:
         """Begin with checked features, which are kept as they come: surrogates may share them."""
