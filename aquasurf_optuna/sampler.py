@@ -43,6 +43,7 @@ from aquasurf_optuna._sampler_arguments import (
 from aquasurf_optuna._search import Choice, Transfer
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.expression import BASELINES
+from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.store import FeatureStore
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
@@ -379,7 +380,7 @@ class AquaSurfSampler(BaseSampler):
                     for site in self._sites
                 }
                 functions = {
-                    name: site.expression(class_id)
+                    name: simplify(site.expression(class_id))
                     for name, (site, class_id) in keys.items()
                     if class_id is not None
                 }

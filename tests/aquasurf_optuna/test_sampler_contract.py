@@ -10,8 +10,8 @@ import pytest
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.testing.pytest_samplers import (
     BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
     RelativeSamplerTestCase,
-    SingleOnlySamplerTestCase,
 )
 
 from aquasurf_optuna.catalogue import Catalogue
@@ -26,7 +26,7 @@ def make(three_node: SearchSpace, catalogue: Catalogue) -> Make:
     return lambda seed: AquaSurfSampler(three_node, catalogue=catalogue, pool_size=60, seed=seed)
 
 
-class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     @pytest.fixture
     def sampler(
         self, three_node: SearchSpace, catalogue: Catalogue
