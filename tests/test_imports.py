@@ -81,6 +81,8 @@ AQUASURF = (
     "surrogate._names",
     "surrogate",
     "_history",
+    "_compressed_outputs",
+    "_whole_space",
     "_candidates",
     "_activation_search",
     "_sampler_arguments",

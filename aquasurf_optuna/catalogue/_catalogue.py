@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from aquasurf_optuna.activation import as_expression
+from aquasurf_optuna.catalogue._all_outputs import all_outputs
 from aquasurf_optuna.catalogue._classes import Classes, Resources, classes_of
 from aquasurf_optuna.catalogue._file import CatalogueFile
 from aquasurf_optuna.catalogue._grouping import Neighbours
@@ -164,6 +165,27 @@ class Catalogue:
         dtype = getattr(torch, self.equality.dtype.name)
         features = output_features([self[class_id] for class_id in chosen], dtype=dtype)
         return features.astype(np.float64, copy=False)
+
+    def output_blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.floating]]]:
+        """Yield classes `(n,)` and their outputs `(n, 1000)`, each class once, in any order.
+
+        The quick way through a whole space in little memory: eight seconds for the four-node space
+        on one core. As `outputs_of`, with -0 as 0 and values that are zero to the tolerance as 0.
+
+        Raises:
+            CatalogueError: If the catalogue was loaded from a file that has changed since.
+        """
+        try:
+            if self._stored is None:
+                yield from all_outputs(self.space, self.rule, self._classes.representatives)
+                return
+        except SpaceError:
+            # There is no room for all subexpressions at once.
+            pass
+        start = 0
+        for block in self._blocks():
+            yield np.arange(start, start + len(block)), block
+            start += len(block)
 
     def __len__(self) -> int:
         return len(self._classes.representatives)
