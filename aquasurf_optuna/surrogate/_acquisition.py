@@ -6,7 +6,8 @@ better.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import numbers
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -21,6 +22,28 @@ if TYPE_CHECKING:
 
 Acquisition = Literal["greedy", "ucb", "ei", "pi"]
 ACQUISITIONS: tuple[Acquisition, ...] = ("greedy", "ucb", "ei", "pi")
+
+
+def check_acquisition(owner: str, acquisition: object, exploration: Any) -> None:
+    """Refuse settings that :func:`acquisition_values` does not know.
+
+    Args:
+        owner: Whose settings they are, for the message.
+        acquisition: The rule.
+        exploration: How much it explores.
+
+    Raises:
+        SurrogateError: If there is no such rule, or `exploration` is no finite number from 0 on.
+    """
+    if acquisition not in ACQUISITIONS:
+        raise SurrogateError(
+            f"acquisition of {owner} must be one of {ACQUISITIONS}, but got {acquisition!r}"
+        )
+    number = isinstance(exploration, numbers.Real) and not isinstance(exploration, bool)
+    if not (number and 0 <= float(exploration) < np.inf):
+        raise SurrogateError(
+            f"exploration of {owner} must be a finite number, 0 or more, but got {exploration!r}"
+        )
 
 
 def acquisition_values(
@@ -46,12 +69,9 @@ def acquisition_values(
         exploration: 0 exploits; the higher, the more is explored.
 
     Raises:
-        SurrogateError: If there is no such rule, or `exploration` is negative.
+        SurrogateError: As for :func:`check_acquisition`.
     """
-    if name not in ACQUISITIONS:
-        raise SurrogateError(f"acquisition must be one of {ACQUISITIONS}, but got {name!r}")
-    if not exploration >= 0:
-        raise SurrogateError(f"exploration must be 0 or more, but got {exploration!r}")
+    check_acquisition("acquisition_values", name, exploration)
     spread = np.nan_to_num(std)
     if name == "greedy":
         return mean

@@ -304,8 +304,9 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         """Begin with checked features, which are kept as they come: surrogates may share them."""
         self._parts = parts
         self.n_rows_ = len(next(iter(parts.values())))
-        for learned in ("observations_", "_scales_known", "_columns"):
+        for learned in ("observations_", "_columns"):
             self.__dict__.pop(learned, None)
+        self._measure_scales()
         self._place()
 
     def _join(
@@ -315,6 +316,8 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self._placed_more(new)
         self._parts = joined
         self.n_rows_ += len(next(iter(new.values())))
+        if self.n_rows_ >= 2 * self._rows_of_scales:
+            self._measure_scales()
 
     @abstractmethod
     def _place(self) -> None:
@@ -336,14 +339,18 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         return self._predicted(rows)[0]
 
     def _scales(self) -> dict[str, float]:
-        """Median distance of a feature, over pairs of at most 100 rows spread over all."""
-        if not hasattr(self, "_scales_known"):
-            chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 100).astype(np.intp))
-            self._scales_known = {
-                name: _usual_distance(part[chosen], METRICS[name])
-                for name, part in self._parts.items()
-            }
+        """Median distance of a feature, over pairs of at most 100 rows spread over all.
+
+        They are those of the candidates embedded first, until there are twice as many.
+        """
         return self._scales_known
+
+    def _measure_scales(self) -> None:
+        self._rows_of_scales = self.n_rows_
+        chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 100).astype(np.intp))
+        self._scales_known = {
+            name: _usual_distance(part[chosen], METRICS[name]) for name, part in self._parts.items()
+        }
 
     def _observed(
         self, rows: ArrayLike, values: ArrayLike, *, allow_none: bool = False
@@ -449,3 +456,8 @@ def _usual_distance(rows: NDArray[np.float32], metric: str) -> float:
 def is_integer(value: Any) -> bool:
     """Say whether a value is an integer, and no truth value."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is a real number, and no truth value."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

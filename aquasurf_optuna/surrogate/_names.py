@@ -12,7 +12,9 @@ from sklearn.base import clone
 from aquasurf_optuna.exceptions import SurrogateError
 from aquasurf_optuna.surrogate._base import Surrogate
 from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
+from aquasurf_optuna.surrogate._umap_gp import UmapGpSurrogate
 from aquasurf_optuna.surrogate._umap_knn import UmapKnnSurrogate
+from aquasurf_optuna.surrogate._umap_regressors import UmapForestSurrogate, UmapSvrSurrogate
 
 Recipe: TypeAlias = Callable[[str, int], Surrogate]
 """Makes a surrogate of the features to use and the seed."""
@@ -21,16 +23,15 @@ Recipe: TypeAlias = Callable[[str, int], Surrogate]
 DEFAULT_SURROGATE = "gp"
 
 
-def _paper(features: str, random_state: int) -> Surrogate:
-    return UmapKnnSurrogate(features=features, random_state=random_state)
-
-
-def _gp(features: str, random_state: int) -> Surrogate:
-    return GaussianProcessSurrogate(features=features, random_state=random_state)
-
-
 SURROGATES: Mapping[str, Recipe] = MappingProxyType(
-    {"gp": _gp, "paper": _paper, "umap-knn": _paper}
+    {
+        "gp": lambda f, seed: GaussianProcessSurrogate(features=f, random_state=seed),
+        "paper": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
+        "umap-knn": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
+        "umap-forest": lambda f, seed: UmapForestSurrogate(features=f, random_state=seed),
+        "umap-svr": lambda f, seed: UmapSvrSurrogate(features=f, random_state=seed),
+        "umap-gp": lambda f, seed: UmapGpSurrogate(features=f, random_state=seed),
+    }
 )
 """How each surrogate that has a name is made."""
 

@@ -1,9 +1,4 @@
-"""Performance predicted on a map: a UMAP embedding and k-nearest regression (Appendix D).
-
-``embedding_``, ``(n, 2)``, is where the union of both neighbourhood graphs puts each candidate.
-Embedding is the slow step (seconds for 2,000 rows) and is done once for a pool; fitting and
-predicting take milliseconds and follow every trial.
-"""
+"""Performance predicted on a map: a UMAP embedding and k-nearest regression (Appendix D)."""
 
 from __future__ import annotations
 
@@ -11,26 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_regressor
-from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsRegressor
 
 from aquasurf_optuna.exceptions import SurrogateError
-from aquasurf_optuna.surrogate import _umap
-from aquasurf_optuna.surrogate._base import METRICS, Observations, Surrogate, is_integer
+from aquasurf_optuna.surrogate._base import is_integer
+from aquasurf_optuna.surrogate._umap_plane import UmapSurrogate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-    Indices = NDArray[np.intp]
-
-_GRAPHS = {
-    "fisher": _umap.GraphSettings(metric=METRICS["fisher"], n_neighbors=3),
-    "outputs": _umap.GraphSettings(metric=METRICS["outputs"], n_neighbors=15),
-}
 
 
-class UmapKnnSurrogate(Surrogate):
+class UmapKnnSurrogate(UmapSurrogate):
     """UMAP of the features, and k-nearest regression in its plane (Section 4, Appendix D).
 
     Two neighbourhood graphs, one of the Fisher vectors (Manhattan distance, 3 neighbours) and one
@@ -38,7 +26,8 @@ class UmapKnnSurrogate(Surrogate):
     with ``min_dist=0.1``. A regressor then predicts the value of a row from its coordinates.
 
     Outputs are cut at ±20 first, and NaN counts as +20. Fewer than five rows, too few for UMAP, are
-    laid out by classical scaling of their distances.
+    laid out by classical scaling of their distances. Failures count as the worst value. Running
+    candidates make no difference. No spread is known.
 
     Args:
         features: ``"both"``, ``"fisher"`` or ``"outputs"``: which features shape the embedding.
@@ -69,26 +58,17 @@ class UmapKnnSurrogate(Surrogate):
         self.regressor = regressor
         self.random_state = random_state
 
-    def _place(self) -> None:
-        parts = [(self._parts[name].astype(np.float64), _GRAPHS[name]) for name in self._parts]
-        self.embedding_: Floats = _umap.embed(parts, seed=self.random_state)
+    @property
+    def regressor_(self) -> Any:
+        """The fitted regressor; None where there are only observations of other studies."""
+        return self.model_
 
-    def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
-        # Each new row takes the coordinates of the known row nearest to it: the sum of two UMAPs
-        # has no transform, and laying out everything anew takes seconds. Distances in the two
-        # features are divided by their medians before they are added.
-        nearest = sum(_relative_distances(new[name], self._parts[name], name) for name in new)
-        placed = self.embedding_[np.argmin(nearest, axis=1)]
-        self.embedding_ = np.vstack([self.embedding_, placed])
+    def _fitted(self, points: Floats, values: Floats, running: Floats) -> Any:
+        del running
+        return self._new_regressor(len(points)).fit(points, values)
 
-    def _learn(self, observations: Observations) -> None:
-        where = self.embedding_[observations.rows]
-        self.regressor_ = self._new_regressor(len(where)).fit(where, observations.filled)
-
-    def _predicted(self, rows: Indices) -> tuple[Floats, Floats]:
-        if rows.size == 0:
-            return np.zeros(0), np.zeros(0)
-        mean = np.asarray(self.regressor_.predict(self.embedding_[rows]), dtype=np.float64)
+    def _at(self, model: Any, points: Floats) -> tuple[Floats, Floats]:
+        mean = np.asarray(model.predict(points), dtype=np.float64)
         return mean, np.full(len(mean), np.nan)
 
     def _new_regressor(self, n_observations: int) -> Any:
@@ -114,11 +94,6 @@ class UmapKnnSurrogate(Surrogate):
                 f"regressor of {owner} must be a scikit-learn regressor or None, "
                 f"but got {self.regressor!r}"
             )
-
-
-def _relative_distances(new: NDArray[np.float32], known: NDArray[np.float32], name: str) -> Floats:
-    distances: Floats = pairwise_distances(new, known, metric=METRICS[name])
-    return distances / max(float(np.median(distances)), np.finfo(np.float64).tiny)
 
 
 def _is_regressor(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -17,51 +17,82 @@ from aquasurf_optuna.features.featurizer import FisherFeature
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
+from aquasurf_optuna.surrogate import Surrogate
+from aquasurf_optuna.surrogate._base import Observations
 
 
-class StubSurrogate:
+class StubSurrogate(Surrogate):
     """Remembers what it is given, and prefers functions with a large mean output.
 
     Copies share one diary, since the sampler copies the surrogate that it is given.
     """
 
+    output_bound = None
+
+    def __init__(
+        self, diary: "Diary | None" = None, features: str = "outputs", random_state: int = 0
+    ) -> None:
+        self.diary = Diary() if diary is None else diary
+        self.features = features
+        self.random_state = random_state
+
+    @property
+    def embedding_(self) -> NDArray[np.float64]:
+        return np.stack([self._parts["outputs"].mean(axis=1), np.arange(self.n_rows_)], axis=1)
+
+    def _checked_features(self, name: str, features: ArrayLike | None) -> NDArray[np.float32]:
+        return np.asarray(features, dtype=np.float32)
+
+    def _place(self) -> None:
+        width = self._parts["fisher"].shape[1] if "fisher" in self._parts else None
+        self.diary.embedded.append((self.n_rows_, width))
+
+    def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
+        self.diary.extended.append(len(new["outputs"]))
+
+    def _learn(self, observations: Observations) -> None:
+        values = dict(zip(observations.rows.tolist(), observations.values.tolist(), strict=True))
+        self.diary.observed.append({self._key(row): value for row, value in values.items()})
+        self.diary.running.append([self._key(row) for row in observations.running])
+        self.diary.others.append(
+            [
+                {self._key(r): v for r, v in zip(o.rows, o.values.tolist(), strict=True)}
+                for o in observations.others
+            ]
+        )
+
+    def _predicted(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean = self._parts["outputs"][rows].astype(np.float64).mean(axis=1)
+        return mean, np.full(len(rows), np.nan)
+
+    def _key(self, row: int) -> bytes:
+        return self._parts["outputs"][row].tobytes()
+
+
+class Diary:
+    """What a stub and its copies were given; functions are named by their outputs."""
+
     def __init__(self) -> None:
         self.embedded: list[tuple[int, int | None]] = []
         self.extended: list[int] = []
-        self.observed: list[dict[int, float]] = []
-        self.outputs = np.zeros((0, 1000))
-        self.embedding_ = np.zeros((0, 2))
+        self.observed: list[dict[bytes, float]] = []
+        self.running: list[list[bytes]] = []
+        self.others: list[list[dict[bytes, float]]] = []
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
-    def embed(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
-        self.outputs = np.array(outputs)
-        self.embedding_ = np.zeros((len(self.outputs), 2))
-        width = None if fisher is None else np.asarray(fisher).shape[1]
-        self.embedded.append((len(self.outputs), width))
-        return self
-
-    def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
-        self.outputs = np.vstack([self.outputs, np.array(outputs)])
-        self.embedding_ = np.zeros((len(self.outputs), 2))
-        self.extended.append(len(np.array(outputs)))
-        return self
-
-    def fit(self, rows: ArrayLike, values: ArrayLike) -> Self:
-        pairs = zip(np.asarray(rows).tolist(), np.asarray(values).tolist(), strict=True)
-        self.observed.append(dict(pairs))
-        return self
-
-    def predict(self, rows: ArrayLike) -> NDArray[np.float64]:
-        return self.outputs[np.asarray(rows)].mean(axis=1)
-
     def observed_classes(self, catalogue: Catalogue) -> dict[int, float]:
-        """The last observations, by class instead of by row."""
-        known = {row.tobytes(): class_id for class_id, row in enumerate(catalogue.outputs)}
-        return {
-            known[self.outputs[row].tobytes()]: value for row, value in self.observed[-1].items()
-        }
+        """The last observations, by class."""
+        return by_class(self.observed[-1], catalogue)
+
+
+def by_class(values: Mapping[bytes, float], catalogue: Catalogue) -> dict[int, float]:
+    """Name functions by their class instead of by their outputs."""
+    with np.errstate(over="ignore"):
+        rows = catalogue.outputs.astype(np.float32)
+    known = {row.tobytes(): class_id for class_id, row in enumerate(rows)}
+    return {known[key]: value for key, value in values.items()}
 
 
 class StubFeaturizer:

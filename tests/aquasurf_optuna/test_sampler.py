@@ -105,7 +105,7 @@ def test_the_first_candidate_needs_no_observation(
 ) -> None:
     suggest(optuna.create_study(sampler=sampler), three_node)
 
-    assert stub.embedded == []
+    assert stub.diary.embedded == []
 
 
 @pytest.mark.parametrize(("direction", "sign"), [("maximize", 1.0), ("minimize", -1.0)])
@@ -126,7 +126,7 @@ def test_the_surrogate_hears_that_higher_is_better(
 
     ran = classes_of(study, three_node, catalogue)
     expected = dict(zip(ran[:4], (sign * value for value in values), strict=True))
-    assert stub.observed_classes(catalogue) == expected
+    assert stub.diary.observed_classes(catalogue) == expected
 
 
 def test_a_function_tried_twice_counts_with_its_mean(
@@ -137,7 +137,7 @@ def test_a_function_tried_twice_counts_with_its_mean(
         tell(study, three_node.params_of(text, "activation"), three_node, value=value)
     suggest(study, three_node)
 
-    assert stub.observed_classes(catalogue) == {catalogue.class_of("erf(x)"): 1.5}
+    assert stub.diary.observed_classes(catalogue) == {catalogue.class_of("erf(x)"): 1.5}
 
 
 # Failures
@@ -173,7 +173,7 @@ def test_failures_count_as_the_worst_value(
         tell(study, three_node.params_of(text, "activation"), three_node, **result)
     suggest(study, three_node)
 
-    assert stub.observed_classes(catalogue)[catalogue.class_of("erf(x)")] == expected
+    assert stub.diary.observed_classes(catalogue)[catalogue.class_of("erf(x)")] == expected
 
 
 def test_a_study_of_failures_goes_on(
@@ -261,7 +261,7 @@ def test_enqueued_functions_are_recognised(
     suggest(study, three_node)
 
     assert str(expression) == "max(relu(x),cosh(x))"
-    assert stub.observed_classes(catalogue) == {catalogue.class_of(expression): 4.0}
+    assert stub.diary.observed_classes(catalogue) == {catalogue.class_of(expression): 4.0}
 
 
 def test_a_baseline_waiting_in_the_queue_is_left_to_it(tiny: Catalogue) -> None:
@@ -342,7 +342,7 @@ def test_a_function_fixed_as_a_whole_is_recognised(
 
     class_id = catalogue.class_of("min(erf(x),square(x))")
     assert classes_of(study, three_node, catalogue)[:2] == [class_id, class_id]
-    assert list(stub.observed_classes(catalogue)) == [class_id]
+    assert list(stub.diary.observed_classes(catalogue)) == [class_id]
 
 
 def test_trials_of_another_sampler_count(
@@ -359,10 +359,10 @@ def test_trials_of_another_sampler_count(
 
     after = classes_of(study, three_node, catalogue)[30:]
     assert len(set(after) | before) == len(before) + 5
-    assert before <= set(stub.observed_classes(catalogue))
+    assert before <= set(stub.diary.observed_classes(catalogue))
     # All were known before anything was laid out, so there is one layout.
-    assert len(stub.embedded) == 1
-    assert stub.extended == []
+    assert len(stub.diary.embedded) == 1
+    assert stub.diary.extended == []
 
 
 def test_a_function_outside_the_pool_joins_it(
@@ -376,11 +376,11 @@ def test_a_function_outside_the_pool_joins_it(
         trial, _ = suggest(study, three_node)
         study.tell(trial, float(n))
         suggest(study, three_node)
-        assert stub.observed_classes(catalogue)[class_id] == float(n)
+        assert stub.diary.observed_classes(catalogue)[class_id] == float(n)
 
     # Up to one newcomer in twenty is placed beside its neighbour, then all are laid out anew.
-    assert stub.embedded == [(40, None), (43, None), (46, None)]
-    assert stub.extended == [1, 1, 1, 1]
+    assert stub.diary.embedded == [(40, None), (43, None), (46, None)]
+    assert stub.diary.extended == [1, 1, 1, 1]
 
 
 def test_parameters_of_another_space_are_passed_over(
@@ -438,7 +438,7 @@ def test_an_exhausted_pool_grows(three_node: SearchSpace, catalogue: Catalogue) 
     study.optimize(lambda t: float(three_node.suggest(t, "activation").depth), n_trials=17)
 
     assert len(set(classes_of(study, three_node, catalogue))) == 17
-    assert [rows for rows, _ in stub.embedded] == [5, 10, 15, 20]
+    assert [rows for rows, _ in stub.diary.embedded] == [5, 10, 15, 20]
 
 
 def test_an_exhausted_space_repeats_the_best(tiny: Catalogue) -> None:
@@ -525,7 +525,7 @@ def test_the_surrogate_gets_both_features(tiny: Catalogue, stub: StubSurrogate) 
     )
     sampler.prepare()
 
-    ((rows, width),) = stub.embedded
+    ((rows, width),) = stub.diary.embedded
     assert rows >= 3
     assert width == 3
 
