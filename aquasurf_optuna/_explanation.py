@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,21 +80,45 @@ class Explanation:
         )
 
     def as_attribute(self) -> dict[str, Any]:
-        """Return what is written to the trial: numbers with six digits, nothing that is empty."""
-        found: dict[str, Any] = _short(asdict(self))
-        return found
+        """Return what is written to the trial, as short as it can be.
+
+        The functions stand in the claims already. Numbers have four digits.
+        """
+        near = [
+            [list(each.functions.values()), _short(each.values), *_short((each.distance,))]
+            for each in self.nearest
+        ]
+        found = {
+            "why": self.reason,
+            "by": self.surrogate,
+            "value": _short(self.predicted),
+            "sd": _short(self.spread),
+            "weights": _short(self.weights),
+            "rank": [self.rank, self.n_candidates, self.n_observed] if self.rank else [],
+            "near": near,
+        }
+        return {key: value for key, value in found.items() if value}
 
     @classmethod
-    def of_attribute(cls, attribute: Mapping[str, Any]) -> Explanation:
-        """Return what was written."""
-        fields: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in attribute.items()
-        }
-        fields["nearest"] = tuple(
-            Neighbour(near["functions"], tuple(near["values"]), near["distance"])
-            for near in attribute.get("nearest", ())
+    def of_attribute(cls, attribute: Mapping[str, Any], functions: dict[str, str]) -> Explanation:
+        """Return what was written, given the functions of the trial."""
+        rank, n_candidates, n_observed = attribute.get("rank", (None, 0, 0))
+        nearest = tuple(
+            Neighbour(dict(zip(functions, texts, strict=False)), tuple(values), distance)
+            for texts, values, distance in attribute.get("near", ())
         )
-        return cls(**fields)
+        return cls(
+            functions,
+            attribute["why"],
+            surrogate=attribute.get("by", ""),
+            predicted=tuple(attribute.get("value", ())),
+            spread=tuple(attribute.get("sd", ())),
+            weights=tuple(attribute.get("weights", ())),
+            rank=rank,
+            n_candidates=n_candidates,
+            n_observed=n_observed,
+            nearest=nearest,
+        )
 
     def __str__(self) -> str:
         names = ", ".join(f"{name} = {text}" for name, text in self.functions.items())
@@ -121,11 +145,5 @@ def _numbers(values: tuple[float | None, ...]) -> str:
     return ", ".join("a failure" if value is None else f"{value:.4g}" for value in values)
 
 
-def _short(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, (tuple, list)):
-        return [_short(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _short(each) for key, each in value.items() if each not in ((), "")}
-    return value
+def _short(values: Sequence[float | None]) -> list[float | None]:
+    return [None if value is None else float(f"{value:.4g}") for value in values]

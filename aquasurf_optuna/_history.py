@@ -51,6 +51,11 @@ FAILURE = -math.inf
 _MOST_DEATHS = 3
 
 
+def claim_key(name: str) -> str:
+    """Return the system attribute that holds the claim of an activation."""
+    return f"aquasurf:{name}"
+
+
 @dataclass(frozen=True)
 class History:
     """The state of a study.
@@ -88,7 +93,7 @@ class ActivationReader:
     """
 
     def __init__(self, name: str, space: SearchSpace, catalogue: Catalogue) -> None:
-        self.claim_key = f"aquasurf:{name}"
+        self.claim_key = claim_key(name)
         self._name = name
         self._space = space
         self._catalogue = catalogue

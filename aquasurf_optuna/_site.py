@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from aquasurf_optuna._history import ActivationReader
+from aquasurf_optuna._history import ActivationReader, claim_key
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SpaceError
 
@@ -70,6 +70,11 @@ class Site:
         if self.space not in self._catalogues:
             self._catalogues[self.space] = Catalogue.of(self.space)
         return self._catalogues[self.space]
+
+    @property
+    def claim_key(self) -> str:
+        """Attribute of a trial that holds the text of the function proposed for it."""
+        return claim_key(self.name)
 
     @functools.cached_property
     def reader(self) -> ActivationReader:

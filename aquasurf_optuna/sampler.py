@@ -365,7 +365,9 @@ class AquaSurfSampler(BaseSampler):
         else:
             attributes = trial.system_attrs
         kept = attributes.get(EXPLANATION_KEY)
-        return None if kept is None else Explanation.of_attribute(kept)
+        claims = {site.name: attributes.get(site.claim_key) for site in self._sites}
+        functions = {name: claim for name, claim in claims.items() if claim is not None}
+        return None if kept is None else Explanation.of_attribute(kept, functions)
 
     def front(self, study: Study) -> tuple[FrontMember, ...]:
         """Return the Pareto front of a study as functions, the best in the first objective first.
@@ -465,7 +467,7 @@ class AquaSurfSampler(BaseSampler):
         for site, class_id in zip(self._sites, choice.key, strict=True):
             if class_id is not None:
                 study._storage.set_trial_system_attr(
-                    trial._trial_id, site.reader.claim_key, str(site.expression(class_id))
+                    trial._trial_id, site.claim_key, str(site.expression(class_id))
                 )
 
     def _fixed_nodes(

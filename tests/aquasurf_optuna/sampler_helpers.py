@@ -20,6 +20,11 @@ from aquasurf_optuna.store import FeatureStore
 from aquasurf_optuna.surrogate import Surrogate
 from aquasurf_optuna.surrogate._base import Observations
 
+TINY = SearchSpace(
+    "binary(unary(x),unary(x))", unary=("relu", "tanh", "identity", "zero"), binary=("add", "mul")
+)
+"""A space of 32 graphs."""
+
 
 class StubSurrogate(Surrogate):
     """Remembers what it is given, and prefers functions with a large mean output.
@@ -132,6 +137,19 @@ def classes_of(study: optuna.Study, space: SearchSpace, catalogue: Catalogue) ->
         catalogue.class_of(space.expression_of(trial.params, "activation"))
         for trial in study.trials
     ]
+
+
+def best_of(sampler: AquaSurfSampler, tried: set[int]) -> int:
+    """The class that a stub likes best, of those in the pool that are not tried."""
+    classes = [int(c) for c in sampler.embedding().classes if int(c) not in tried]
+    outputs = sampler.catalogue().outputs[classes]
+    return classes[int(np.argmax(outputs.mean(axis=1)))]
+
+
+def tell(study: optuna.Study, params: dict[str, Any], space: SearchSpace, **kwargs: Any) -> None:
+    """Add a finished trial, as if another sampler had made it."""
+    distributions = space.distributions("activation")
+    study.add_trial(optuna.create_trial(params=params, distributions=distributions, **kwargs))
 
 
 def suggest(study: optuna.Study, space: SearchSpace) -> tuple[optuna.Trial, Expression]:

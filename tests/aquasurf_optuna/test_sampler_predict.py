@@ -21,7 +21,9 @@ TINY = SearchSpace(
 
 @pytest.fixture
 def sampler(three_node: SearchSpace, catalogue: Catalogue) -> AquaSurfSampler:
-    return AquaSurfSampler(three_node, catalogue=catalogue, baselines=(), pool_size=40, seed=0)
+    return AquaSurfSampler(
+        three_node, catalogue=catalogue, surrogate="paper", baselines=(), pool_size=40, seed=0
+    )
 
 
 def worth(catalogue: Catalogue, class_id: int) -> float:
@@ -70,11 +72,11 @@ def test_a_function_outside_the_pool_is_placed_like_a_tried_one(
     study.enqueue_trial(three_node.params_of(catalogue[class_id], "activation"))
     trial, _ = suggest(study, three_node)
 
-    pool = sampler._activations["activation"].pool
-    surrogate = copy.deepcopy(pool._surrogate).extend(catalogue.outputs[[class_id]])
+    pool = sampler._search.pool
+    surrogate = copy.deepcopy(pool.surrogate).extend(catalogue.outputs[[class_id]])
     observed = classes_of(study, three_node, catalogue)[:8]
-    surrogate.fit([pool._rows[c] for c in observed], [worth(catalogue, c) for c in observed])
-    expected = surrogate.predict([len(surrogate.embedding_) - 1])[0]
+    surrogate.fit([pool.rows[(c,)] for c in observed], [worth(catalogue, c) for c in observed])
+    expected = surrogate.predict([surrogate.n_rows_ - 1])[0]
     assert sampler.predict(trial) == pytest.approx(expected, rel=1e-12)
     assert class_id not in sampler.embedding().classes
 
@@ -173,7 +175,7 @@ def test_an_invalid_spectrum_has_no_prediction(tiny: Catalogue) -> None:
     assert sampler.predict(ask_for(study, "mul(tanh(x),tanh(x))")) == 0.5
 
 
-def test_each_activation_has_its_own_prediction(tiny: Catalogue) -> None:
+def test_activations_are_predicted_together(tiny: Catalogue) -> None:
     sampler = AquaSurfSampler({"stem": TINY, "head": TINY}, catalogue=tiny, pool_size=6, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
 
@@ -184,13 +186,13 @@ def test_each_activation_has_its_own_prediction(tiny: Catalogue) -> None:
             TINY.suggest(trial, name)
         return trial
 
-    study.tell(ask("add(relu(x),zero(x))", "add(tanh(x),zero(x))"), 1.0)
-    study.tell(ask("add(tanh(x),zero(x))", "add(tanh(x),relu(x))"), 3.0)
-    trial = ask("add(relu(x),zero(x))", "add(tanh(x),relu(x))")
-    assert sampler.predict(trial, name="stem") == pytest.approx(1.0)
-    assert sampler.predict(trial, name="head") == pytest.approx(3.0)
+    relu, tanh = "add(relu(x),zero(x))", "add(tanh(x),zero(x))"
+    for pair, value in {(relu, relu): 4.0, (relu, tanh): 3.0, (tanh, relu): 1.0}.items():
+        study.tell(ask(*pair), value)
+    assert sampler.predict(ask(relu, tanh)) == pytest.approx(3.0, abs=0.5)
+    assert sampler.predict(ask(tanh, relu), name="head") == pytest.approx(1.0, abs=0.5)
     with pytest.raises(SamplerError, match=r"one of the activations \['head', 'stem'\]"):
-        sampler.predict(trial)
+        sampler.predict(ask(tanh, tanh), name="tail")
 
 
 def test_a_trial_without_its_function_is_refused(
@@ -205,5 +207,5 @@ def test_a_trial_without_its_function_is_refused(
 
 def test_several_objectives_are_refused(sampler: AquaSurfSampler) -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
-    with pytest.raises(SamplerError, match="one objective, but this one has 2"):
+    with pytest.raises(SamplerError, match="one value, but this study has 2"):
         sampler.predict(study.ask())
