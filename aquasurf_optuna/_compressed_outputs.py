@@ -76,6 +76,8 @@ def _directions(
 def _cut(outputs: NDArray[np.floating]) -> NDArray[np.float32]:
     """Cut outputs at ±20 and divide by the root of their number, in a new array."""
     bound = OUTPUT_BOUND
-    cut = np.clip(outputs, -bound, bound).astype(np.float32)
+    cut: NDArray[np.float32] = np.clip(outputs, -bound, bound).astype(np.float32)
     # What is no number passes the cut.
-    return np.nan_to_num(cut, copy=False, nan=bound) / np.float32(np.sqrt(N_INPUTS))
+    np.nan_to_num(cut, copy=False, nan=bound)
+    cut /= np.float32(np.sqrt(N_INPUTS))
+    return cut

@@ -15,10 +15,11 @@ from pathlib import Path
 import optuna
 import plotly.graph_objects as go
 
+from aquasurf_optuna._front_report import front_facts, front_lead, front_sections
 from aquasurf_optuna._naming import names_of_equals
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.activation import as_expression
-from aquasurf_optuna.exceptions import ExpressionError
+from aquasurf_optuna.exceptions import AquaSurfError, ExpressionError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.families import AnySpace
 from aquasurf_optuna.sampler import AquaSurfSampler
@@ -31,6 +32,7 @@ from aquasurf_optuna.visualization import (
     plot_search_progress,
 )
 from aquasurf_optuna.visualization._comparison import ComparisonRow, comparison_rows
+from aquasurf_optuna.visualization._front import Spaces, get_pareto_info
 from aquasurf_optuna.visualization._names import number
 from aquasurf_optuna.visualization._page import Section, Table, page
 from aquasurf_optuna.visualization._trials import (
@@ -89,11 +91,12 @@ def write_report(
 def study_report(
     path: str | os.PathLike[str],
     study: optuna.Study,
-    space: AnySpace,
+    space: Spaces,
     *,
     name: str = "activation",
     baselines: Baselines = BASELINES,
     value_name: str = "objective value",
+    value_names: Sequence[str] | None = None,
     sampler: AquaSurfSampler | None = None,
     found: str | Expression | None = None,
     comparison: Results | None = None,
@@ -101,13 +104,19 @@ def study_report(
 ) -> Path:
     """Write the report of a search: what it found, how it got there, and all its trials.
 
+    A study with several objectives has its Pareto front in place of a best function and of the
+    progress; then `value_names` counts, and `value_name`, `sampler` and `comparison` do not.
+
     Args:
         path: Where to write; an existing file is replaced.
-        study: A study with one objective, finished or not.
-        space: The space from which its functions come, or the continuous family.
-        name: The name under which the space was suggested.
+        study: A study, finished or not.
+        space: The space from which its functions come, or the continuous family; or several, by the
+            names under which they were suggested.
+        name: The name under which the space was suggested. Of several spaces, the one to report on
+            where the study has one objective; with several objectives, all are shown together.
         baselines: Functions to mark, as in `plot_search_progress`.
         value_name: What the objective measures, with its unit if it has one.
+        value_names: The same for each of several objectives; `study.metric_names` unless given.
         sampler: The study's sampler; with it the report shows the embedding of the candidates.
         found: The function to hand over, where it is another one than the best of the study, for
             example after further runs.
@@ -118,15 +127,19 @@ def study_report(
         The path.
 
     Raises:
-        AquaSurfError: If the study has several objectives.
+        AquaSurfError: If `name` is none of several spaces, or `value_names` are not as many as the
+            objectives.
         SpaceError: If the trials have no activation of that name, or one of another space.
         SamplerError: If the sampler has no activation of that name.
         ExpressionError: If `found` is a text that names no function.
         OSError: If the file cannot be written.
     """
-    record = read_study(study, space, name=name, baselines=baselines)
+    if len(study.directions) > 1:
+        return _front_report(path, study, space, name, baselines, value_names, found)
+    one = _one_space(space, name)
+    record = read_study(study, one, name=name, baselines=baselines)
     progress = plot_search_progress(
-        study, space, name=name, baselines=baselines, value_name=value_name
+        study, one, name=name, baselines=baselines, value_name=value_name
     )
     lead = [_search_lead(record, value_name)]
     sections = [Section(heading="Search progress", text=[_PROGRESS_TEXT], figures=[progress])]
@@ -151,8 +164,41 @@ def study_report(
         path,
         title=f"Activation function search: {record.name}",
         lead=lead,
-        facts=_facts(record, space),
+        facts=_facts(record, one),
         sections=[*sections, _trials_section(record, value_name)],
+    )
+
+
+def _one_space(space: Spaces, name: str) -> AnySpace:
+    if not isinstance(space, Mapping):
+        return space
+    if name not in space:
+        raise AquaSurfError(f"name must be one of the spaces {sorted(space)}, but got {name!r}")
+    return space[name]
+
+
+def _front_report(
+    path: str | os.PathLike[str],
+    study: optuna.Study,
+    space: Spaces,
+    name: str,
+    baselines: Baselines,
+    value_names: Sequence[str] | None,
+    found: str | Expression | None,
+) -> Path:
+    known = list(baselines)
+    info = get_pareto_info(study, space, name=name, baselines=known, value_names=value_names)
+    chosen = [] if found is None else [as_expression(found)]
+    return write_report(
+        path,
+        title=f"Activation function search: {study.study_name}",
+        lead=[front_lead(info)],
+        facts=front_facts(study, info),
+        sections=[
+            *(function_section(each) for each in chosen),
+            *front_sections(study, space, info, name=name, baselines=known),
+            *(source_section(each) for each in chosen),
+        ],
     )
 
 

@@ -44,7 +44,7 @@ FEATURES = ("both", "fisher", "outputs")
 OUTPUT_BOUND = 20.0
 
 #: Distances to what was tried are kept, as far as they fit in here.
-_COLUMN_BYTES = 800_000_000
+COLUMN_BYTES = 800_000_000
 
 METRICS = {"fisher": "manhattan", "outputs": "euclidean"}
 """The distances of Equations 2 and 3, up to a factor."""
@@ -277,7 +277,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
                 measured[i] = distance_column(name, few, part[row])
             return measured
         if not hasattr(self, "_columns"):
-            self._columns = DistanceColumns(_COLUMN_BYTES)
+            self._columns = DistanceColumns(COLUMN_BYTES)
         columns = self._columns.of({name: part}, to.tolist())[name]
         for j, column in enumerate(columns):
             measured[:, j] = column[rows]
@@ -287,7 +287,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         """Leave out distances, which are measured again when they are needed."""
         state = dict(super().__getstate__())
         if "_columns" in state:
-            state["_columns"] = DistanceColumns(_COLUMN_BYTES)
+            state["_columns"] = DistanceColumns(COLUMN_BYTES)
         return state
 
     def known_fisher(self, rows: ArrayLike) -> NDArray[np.float32] | None:

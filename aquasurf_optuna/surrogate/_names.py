@@ -11,7 +11,10 @@ from sklearn.base import clone
 
 from aquasurf_optuna.exceptions import SurrogateError
 from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._ensemble import EnsembleSurrogate
+from aquasurf_optuna.surrogate._failures import FailureAwareSurrogate
 from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
+from aquasurf_optuna.surrogate._novelty import NoveltySurrogate
 from aquasurf_optuna.surrogate._umap_gp import UmapGpSurrogate
 from aquasurf_optuna.surrogate._umap_knn import UmapKnnSurrogate
 from aquasurf_optuna.surrogate._umap_regressors import UmapForestSurrogate, UmapSvrSurrogate
@@ -23,14 +26,32 @@ Recipe: TypeAlias = Callable[[str, int], Surrogate]
 DEFAULT_SURROGATE = "gp"
 
 
+def _ensemble(features: str, random_state: int) -> Surrogate:
+    return EnsembleSurrogate(
+        [
+            GaussianProcessSurrogate(features=features, random_state=random_state),
+            UmapKnnSurrogate(features=features, random_state=random_state),
+        ]
+    )
+
+
+def _gp_failures(features: str, random_state: int) -> Surrogate:
+    return FailureAwareSurrogate(
+        GaussianProcessSurrogate(features=features, random_state=random_state)
+    )
+
+
 SURROGATES: Mapping[str, Recipe] = MappingProxyType(
     {
         "gp": lambda f, seed: GaussianProcessSurrogate(features=f, random_state=seed),
+        "gp-failures": _gp_failures,
         "paper": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
         "umap-knn": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
         "umap-forest": lambda f, seed: UmapForestSurrogate(features=f, random_state=seed),
         "umap-svr": lambda f, seed: UmapSvrSurrogate(features=f, random_state=seed),
         "umap-gp": lambda f, seed: UmapGpSurrogate(features=f, random_state=seed),
+        "ensemble": _ensemble,
+        "novelty": lambda f, seed: NoveltySurrogate(features=f, random_state=seed),
     }
 )
 """How each surrogate that has a name is made."""

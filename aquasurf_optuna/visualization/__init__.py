@@ -4,6 +4,7 @@ from aquasurf_optuna.visualization._comparison import plot_comparison
 from aquasurf_optuna.visualization._embedding import plot_embedding
 from aquasurf_optuna.visualization._function_with_derivative import plot_function
 from aquasurf_optuna.visualization._functions import plot_functions
+from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
 from aquasurf_optuna.visualization._search_progress import plot_search_progress
 
@@ -12,6 +13,7 @@ __all__ = [
     "plot_embedding",
     "plot_function",
     "plot_functions",
+    "plot_pareto",
     "plot_search_progress",
     "write_png",
 ]

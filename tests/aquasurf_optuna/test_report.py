@@ -332,8 +332,8 @@ def test_errors_come_before_anything_is_written(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     with pytest.raises(SpaceError, match="no trial has an activation named 'other'"):
         study_report(path, study_of(), SPACE, name="other")
-    with pytest.raises(AquaSurfError, match="has 2 objectives"):
-        study_report(path, optuna.create_study(directions=["minimize", "minimize"]), SPACE)
+    with pytest.raises(AquaSurfError, match=r"one of the spaces \['head'\], but got 'activation'"):
+        study_report(path, study_of(), {"head": SPACE})
     assert list(tmp_path.iterdir()) == []
 
 
