@@ -6,6 +6,7 @@ space, features, store, surrogate, sampler.
 """
 
 from aquasurf_optuna import discovered
+from aquasurf_optuna._explanation import Explanation
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.derivative import derivative
@@ -48,13 +49,26 @@ from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
-from aquasurf_optuna.surrogate import UmapKnnSurrogate
+from aquasurf_optuna.surrogate import (
+    SURROGATES,
+    EnsembleSurrogate,
+    FailureAwareSurrogate,
+    GaussianProcessSurrogate,
+    NoveltySurrogate,
+    Surrogate,
+    UmapForestSurrogate,
+    UmapGpSurrogate,
+    UmapKnnSurrogate,
+    UmapSvrSurrogate,
+    make_surrogate,
+)
 
 __all__ = [
     "BASELINES",
     "BINARY_OPERATORS",
     "COATNET_UNARY_OPERATORS",
     "N_ARY_OPERATORS",
+    "SURROGATES",
     "UNARY_OPERATORS",
     "Activation",
     "ActivationFactory",
@@ -62,8 +76,11 @@ __all__ = [
     "AquaSurfSampler",
     "Catalogue",
     "CatalogueError",
+    "EnsembleSurrogate",
+    "Explanation",
     "Expression",
     "ExpressionError",
+    "FailureAwareSurrogate",
     "FeatureStore",
     "FeatureStoreError",
     "FeatureStoreWarning",
@@ -71,9 +88,11 @@ __all__ = [
     "FisherFeaturizer",
     "FisherSpectrum",
     "FunctionProperties",
+    "GaussianProcessSurrogate",
     "InitializationError",
     "InvalidSpectrumError",
     "Likelihood",
+    "NoveltySurrogate",
     "Operator",
     "OperatorError",
     "PiecewiseLinearFamily",
@@ -84,12 +103,17 @@ __all__ = [
     "SamplerError",
     "SearchSpace",
     "SpaceError",
+    "Surrogate",
     "SurrogateError",
+    "UmapForestSurrogate",
+    "UmapGpSurrogate",
     "UmapKnnSurrogate",
+    "UmapSvrSurrogate",
     "UnsupportedModelError",
     "derivative",
     "discovered",
     "fisher_log_eigenvalues",
+    "make_surrogate",
     "output_features",
     "properties_of",
     "register_operator",

@@ -11,8 +11,7 @@ from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.families import ContinuousFamily
 from aquasurf_optuna.space import SearchSpace
-from aquasurf_optuna.surrogate import Surrogate
-from aquasurf_optuna.surrogate._names import check_features
+from aquasurf_optuna.surrogate import Surrogate, check_features
 
 if TYPE_CHECKING:
     from aquasurf_optuna.features.featurizer import FisherFeaturizer

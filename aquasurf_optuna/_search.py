@@ -15,7 +15,7 @@ import numpy as np
 from aquasurf_optuna._explanation import Explanation, Neighbour
 from aquasurf_optuna._history import History
 from aquasurf_optuna._objectives import mean_ranks, scalarized
-from aquasurf_optuna.surrogate._diverse_tmp import diverse_order
+from aquasurf_optuna.surrogate import diversified, novelty
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -177,7 +177,7 @@ class Search:
             columns.append(self.pool.surrogate.acquire(rows))
         score = scalarized(np.stack(columns, axis=1), weights)
         if self._diversity > 0:
-            score = diverse_order(score, self._novelty(history, rows), self._diversity)
+            score = diversified(score, self._novelty(history, rows), self._diversity)
         return [free[i] for i in np.argsort(-score, kind="stable")], True
 
     def _free(self, history: History, fixed: Fixed) -> list[Combination]:
@@ -233,9 +233,7 @@ class Search:
             for key in dict.fromkeys([*history.values, *history.rivals.values()])
             if key in self.pool.rows
         ]
-        if not known:
-            return np.zeros(len(rows))
-        return np.asarray(self.pool.surrogate.distances(rows, known).min(axis=1))
+        return novelty(self.pool.surrogate, rows, known)
 
     def _nearest(self, key: Combination, history: History) -> tuple[Neighbour, ...]:
         tried = [other for other in history.values if other in self.pool.rows]
