@@ -2,7 +2,7 @@
 
 Half of the functions with valid features still end at chance. Such values say nothing of how well
 a neighbour that trains does, and a smooth model bends under them. Here the values of successes have
-a model of their own. The other is a regression on labels, 1 for a success and 0 for a failure, whose
+a model of their own. The other is a regression on labels, 1 for a success and 0 for a failure: its
 predictions, cut to [0.02, 0.98], are taken for chances of success.
 """
 
