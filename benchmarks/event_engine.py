@@ -18,10 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-Propose = Callable[[int, Sequence[int], Sequence[int]], object]
+Propose = Callable[[int, Sequence[int], Sequence[int]], float]
 """Called as ``propose(n, finished, unfinished)`` when a batch of `n` trials is begun, with the
 numbers of the trials that have finished, in the order in which they did, and of those proposed and
-not finished, handed out or not. What it returns goes to nobody: the trials' numbers follow."""
+not finished, handed out or not. It returns how many seconds the batch takes. What is proposed is
+its own business: the trials of a batch have the next numbers."""
 
 
 class Trial(NamedTuple):
@@ -50,19 +51,11 @@ class Team:
         workers: How many there are.
         batch: How many proposals are made at once.
         ahead: How many proposals are kept in store for workers to come; 0 makes them on demand.
-        fixed_seconds: What a batch takes, whatever its size.
-        seconds_each: What each proposal of a batch takes besides.
     """
 
     workers: int
     batch: int = 1
     ahead: int = 0
-    fixed_seconds: float = 0.0
-    seconds_each: float = 0.0
-
-    def seconds(self, n: int) -> float:
-        """Return how long a batch of `n` takes."""
-        return self.fixed_seconds + n * self.seconds_each
 
 
 def simulate(team: Team, training_seconds: Sequence[float], propose: Propose) -> list[Trial]:
@@ -136,5 +129,5 @@ class _Simulation:
         if self._making is None and n > 0 and len(self._stored) < wanted:
             done = set(self._finished)
             unfinished = [number for number in range(self._n_proposed) if number not in done]
-            self._propose(n, tuple(self._finished), tuple(unfinished))
-            self._making = (self._now + self._team.seconds(n), n)
+            seconds = self._propose(n, tuple(self._finished), tuple(unfinished))
+            self._making = (self._now + seconds, n)

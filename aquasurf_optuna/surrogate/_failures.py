@@ -2,20 +2,13 @@
 
 Half of the functions with valid features still end at chance. Such values say nothing of how well
 a neighbour that trains does, and a smooth model bends under them. Here the values of successes have
-a model of their own, and the chance of success another:
-
-    chance of success at x = (a r + sum_i w_i k(x, x_i) s_i) / (a + sum_i w_i k(x, x_i))
-
-with s_i 1 for a success and 0 for a failure, r the rate of successes, a = 1, weights w_i of 1 (1/2
-for other studies) and k = exp(-d / length), d the distance of :meth:`Surrogate.distances`: a kernel
-smoother that returns to the rate where nothing is known. The length is that, of a few, which
-foretells each observation best from all others.
+a model of their own. The other is a regression on labels, 1 for a success and 0 for a failure: its
+predictions, cut to [0.02, 0.98], are taken for chances of success.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,21 +20,19 @@ from aquasurf_optuna.surrogate._acquisition import (
     check_acquisition,
 )
 from aquasurf_optuna.surrogate._base import Observations, Surrogate, is_number
+from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
 from aquasurf_optuna.surrogate._wrapping import WrappingSurrogate
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-_LENGTHS = (0.03, 0.1, 0.2, 0.4, 0.8)
-_RATE_WEIGHT = 1.0
-_OTHERS_WEIGHT = 0.5
 _FEWEST_AT_CHANCE = 3
 _SHARE_AT_CHANCE = 1 / 3
 _BAND = 0.1
-_BLOCK_ROWS = 4096
+_LEAST_CHANCE = 0.02
 
 
 def failure_level(values: Floats) -> float:
@@ -67,46 +58,6 @@ def failure_level(values: Floats) -> float:
     return chance + band if enough and band > 0 else -np.inf
 
 
-@dataclass(frozen=True)
-class SuccessModel:
-    """A kernel smoother of successes; the formula is at the top of this module.
-
-    Attributes:
-        successes: float64 ``(t,)``, 1 or 0.
-        weights: float64 ``(t,)``.
-        length: Of the kernel, in units of the distances.
-        rate: What it returns to far from everything.
-    """
-
-    successes: Floats
-    weights: Floats
-    length: float
-    rate: float
-
-    @classmethod
-    def of(cls, distances: Floats, successes: Floats, weights: Floats) -> SuccessModel:
-        """Choose the length by the likelihood of each observation given all others.
-
-        Args:
-            distances: float64 ``(t, t)``, between the observations.
-            successes: float64 ``(t,)``.
-            weights: float64 ``(t,)``.
-        """
-        rate = float((weights @ successes + 0.5) / (weights.sum() + 1.0))
-        models = [cls(successes, weights, length, rate) for length in _LENGTHS]
-        others = np.where(np.eye(len(successes), dtype=bool), np.inf, distances)
-        chances = [model.chance(others) for model in models]
-        fits = [weights @ np.log(np.abs(successes - 1 + chance)) for chance in chances]
-        return models[int(np.argmax(fits))]
-
-    def chance(self, distances: Floats) -> Floats:
-        """Return the chance of success at distances ``(c, t)`` from the observations, ``(c,)``."""
-        near = self.weights * np.exp(-distances / self.length)
-        return np.asarray(
-            (_RATE_WEIGHT * self.rate + near @ self.successes) / (_RATE_WEIGHT + near.sum(axis=1))
-        )
-
-
 class FailureAwareSurrogate(WrappingSurrogate):
     """A surrogate for the values of what trains, beside a model of the chance that it trains.
 
@@ -114,14 +65,16 @@ class FailureAwareSurrogate(WrappingSurrogate):
     of ``"greedy"`` and ``"ucb"`` the worth above a failure, of ``"ei"`` the expected improvement,
     and of ``"pi"`` the probability of improvement (as in constrained Bayesian optimisation, Gardner
     et al., 2014). :meth:`predict` is the mean and the standard deviation of that mixture: a failure
-    with 1 - p, a success with p. While nothing has trained, p alone ranks, and every prediction is
-    that of a failure.
+    with 1 - p, a success with p. While nothing has trained, candidates are ranked by p and its
+    spread, and every prediction is that of a failure.
 
-    Running candidates, and what trained in other studies, go to the surrogate of values. In other
-    studies the level of failure is always found as for ``failure_value=None``.
+    Running candidates go to both models, and so do other studies, in which the level of failure is
+    always found as for ``failure_value=None``.
 
     Args:
         surrogate: The model of the values of successes; cloned, never fitted itself.
+        classifier: The model of the labels; cloned. None stands for a Gaussian process on the same
+            features, fitted to the labels as they are.
         failure_value: Values at or below this are failures, as minus infinity always is. None
             finds the level, see :func:`failure_level`.
         acquisition: How :meth:`acquire` ranks: ``"ucb"``, ``"ei"``, ``"pi"`` or ``"greedy"``.
@@ -135,69 +88,69 @@ class FailureAwareSurrogate(WrappingSurrogate):
         self,
         surrogate: Surrogate,
         *,
+        classifier: Surrogate | None = None,
         failure_value: float | None = None,
         acquisition: Acquisition = "ucb",
         exploration: float = 0.3,
     ) -> None:
         self.surrogate = surrogate
+        self.classifier = classifier
         self.failure_value = failure_value
         self.acquisition = acquisition
         self.exploration = exploration
 
-    def chance(self, rows: Indices) -> Floats:
-        """Return the chance that rows ``(c,)`` train, float64 ``(c,)``, after :meth:`fit`."""
+    def chance(self, rows: ArrayLike) -> Floats:
+        """Return the chance that rows train.
+
+        Args:
+            rows: int array ``(c,)``, indices of embedded rows.
+
+        Returns:
+            float64 array ``(c,)``, from 0.02 to 0.98.
+
+        Raises:
+            SurrogateError: If nothing is fitted yet, or a row does not exist.
+        """
         self._require("observations_", "fit")
-        chances = np.empty(len(rows))
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            chances[block] = self._success.chance(self.distances(rows[block], self._known_rows))
-        return chances
+        return np.clip(self.members_[1].predict(rows), _LEAST_CHANCE, 1 - _LEAST_CHANCE)
 
     def _settings(self) -> Sequence[Surrogate]:
-        return [self.surrogate]
+        return [self.surrogate, self._classifier()]
+
+    def _classifier(self) -> Surrogate:
+        if self.classifier is not None:
+            return self.classifier
+        # What is no surrogate is refused after this.
+        return GaussianProcessSurrogate(
+            features=getattr(self.surrogate, "features", "both"),
+            targets="values",
+            output_bound=getattr(self.surrogate, "output_bound", None),
+        )
 
     def _learn(self, observations: Observations) -> None:
         given = self.failure_value
         self.failure_level_ = failure_level(observations.values) if given is None else float(given)
-        levels = [self.failure_level_, *[failure_level(o.values) for o in observations.others]]
-        studies = (observations, *observations.others)
-        worked = [s.values > level for s, level in zip(studies, levels, strict=True)]
-        self._known_rows = np.concatenate([study.rows for study in studies])
-        weights = [
-            np.full(len(study.rows), 1.0 if study is observations else _OTHERS_WEIGHT)
-            for study in studies
-        ]
-        self._success = SuccessModel.of(
-            self.distances(self._known_rows, self._known_rows),
-            np.concatenate(worked).astype(np.float64),
-            np.concatenate(weights),
+        trained = observations.values > self.failure_level_
+        elsewhere = [(o, o.values > failure_level(o.values)) for o in observations.others]
+        self.members_[1].fit(
+            observations.rows,
+            trained.astype(np.float64),
+            running=observations.running,
+            others=[(other.rows, worked.astype(np.float64)) for other, worked in elsewhere],
         )
-        self._learn_values(observations, worked)
-
-    def _learn_values(self, observations: Observations, worked: list[NDArray[np.bool_]]) -> None:
-        own, *others = [
-            Observations(s.rows[w], s.values[w], observations.running)
-            for s, w in zip((observations, *observations.others), worked, strict=True)
-        ]
-        kept = tuple(other for other in others if len(other.rows))
-        self._any_success = len(own.rows) > 0 or len(kept) > 0
-        failed = observations.filled[~worked[0]]
-        # Of other studies alone, the values are ranks, and the lowest is 0.
-        self._floor = float(np.median(failed)) if len(failed) else 0.0
-        if len(own.rows):
-            self._floor = min(self._floor if len(failed) else np.inf, float(own.values.min()))
-        elif kept:
-            self._floor = 0.0
+        rows, values = observations.rows[trained], observations.values[trained]
+        successes = [(o.rows[worked], o.values[worked]) for o, worked in elsewhere if worked.any()]
+        self._any_success = bool(len(rows) or successes)
         if self._any_success:
-            self._fit_member(
-                self.members_[0],
-                Observations(own.rows, own.values, observations.running, kept),
-            )
-            self._best = float(own.values.max()) if len(own.rows) else 1.0
+            self.members_[0].fit(rows, values, running=observations.running, others=successes)
+        # Without successes of its own the surrogate of values predicts ranks, from 0 to 1.
+        self._best = float(values.max(initial=-np.inf)) if len(rows) else 1.0
+        self._floor = _level_of_failures(observations.filled, trained) if len(rows) else 0.0
 
     def _predicted(self, rows: Indices) -> tuple[Floats, Floats]:
         if not self._any_success:
-            return np.full(len(rows), self._floor), np.full(len(rows), np.nan)
+            worst = float(self.observations_.filled.max(initial=0.0))
+            return np.full(len(rows), worst), np.full(len(rows), np.nan)
         mean, std = self.members_[0].predict(rows, return_std=True)
         p, gain = self.chance(rows), mean - self._floor
         variance = p * np.nan_to_num(std) ** 2 + p * (1 - p) * gain**2
@@ -206,7 +159,8 @@ class FailureAwareSurrogate(WrappingSurrogate):
     def _acquired(self, rows: Indices) -> Floats:
         p = self.chance(rows)
         if not self._any_success:
-            return p
+            # All chances may be alike: what is least like the failures comes first.
+            return p + self.members_[1].predict(rows, return_std=True)[1]
         mean, std = self.members_[0].predict(rows, return_std=True)
         worth = acquisition_values(
             self.acquisition, mean, std, best=self._best, exploration=self.exploration
@@ -226,3 +180,8 @@ class FailureAwareSurrogate(WrappingSurrogate):
                 f"failure_value of {type(self).__name__} must be a finite number or None, "
                 f"but got {value!r}"
             )
+
+
+def _level_of_failures(values: Floats, trained: NDArray[np.bool_]) -> float:
+    """Median of failures, or the worst success where there are none."""
+    return float(np.median(values[~trained])) if not trained.all() else float(values.min())

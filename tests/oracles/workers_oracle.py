@@ -6,7 +6,7 @@ engine's text states, again and again until nothing is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.event_engine import Team, Trial
 
@@ -21,13 +21,12 @@ class _Worker:
 
 
 def second_by_second(
-    team: Team, training_seconds: Sequence[int]
-) -> tuple[list[Trial], list[tuple[int, tuple[int, ...], tuple[int, ...]]]]:
-    """Return the trials by their end, and with what the proposer was called each time."""
+    team: Team, training_seconds: Sequence[int], propose: Callable[..., int]
+) -> list[Trial]:
+    """Return what `simulate` returns."""
     workers = [_Worker(name) for name in range(team.workers)]
     queue = list(workers)
     store: list[int] = []
-    calls: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = []
     trials: list[Trial] = []
     proposed = 0
     making = 0
@@ -58,12 +57,12 @@ def second_by_second(
             size = min(team.batch, len(training_seconds) - proposed)
             if making_left is None and size > 0 and len(store) < len(queue) + team.ahead:
                 ended = tuple(trial.number for trial in trials)
-                calls.append((size, ended, tuple(t for t in range(proposed) if t not in ended)))
-                making, making_left = size, int(team.fixed_seconds + size * team.seconds_each)
+                others = tuple(trial for trial in range(proposed) if trial not in ended)
+                making, making_left = size, propose(size, ended, others)
                 changed = True
         now += 1
         for worker in workers:
             worker.left -= 1
         if making_left is not None:
             making_left -= 1
-    return trials, calls
+    return trials
