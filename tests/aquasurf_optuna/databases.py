@@ -23,11 +23,19 @@ import sqlalchemy as sa
 _numbers = itertools.count()
 
 
-def fresh(kind: str, folder: Path) -> str:
-    """Return the URL of a new, empty database."""
+def fresh(kind: str, folder: Path, *, file: str = "features.db", durable: bool = False) -> str:
+    """Return the URL of a new, empty database.
+
+    Args:
+        kind: One of `KINDS`.
+        folder: Where an SQLite file lies.
+        file: Its name.
+        durable: Whether PostgreSQL waits for the disk at each commit, as it does by default where
+            it is not told otherwise. Tests need not survive a power cut; measurements need it.
+    """
     if kind == "sqlite":
-        return f"sqlite:///{folder}/features.db"
-    server = _SERVERS[kind]()
+        return f"sqlite:///{folder}/{file}"
+    server = _postgresql(durable) if kind == "postgresql" else _SERVERS[kind]()
     name = f"test{next(_numbers)}"
     engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -47,7 +55,7 @@ def run(url: str, statement: str, **values: object) -> list[tuple[object, ...]]:
 
 
 @functools.cache
-def _postgresql() -> str:
+def _postgresql(durable: bool = False) -> str:
     _need_driver("psycopg")
     found = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))]
     programs = next((Path(path).parent for path in reversed(found) if path), None)
@@ -56,7 +64,8 @@ def _postgresql() -> str:
     folder, user, prefix = _home("postgres")
     data = folder / "data"
     _do(*prefix, programs / "initdb", "-D", data, "-A", "trust", "-U", user, "-E", "UTF8", "-N")
-    settings = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+    settings = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+    settings += "" if durable else " -c fsync=off"
     control = [*prefix, programs / "pg_ctl", "-D", data, "-w"]
     _do(*control, "-l", folder / "log", "-o", settings, "start")
     atexit.register(_do, *control, "-m", "immediate", "stop")
