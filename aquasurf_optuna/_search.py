@@ -81,6 +81,16 @@ class Search:
         self.transfers: list[Transfer] = []
         self._sites = tuple(sites)
         self._diversity = diversity
+        self._fitted: tuple[History, int, int, int] | None = None
+
+    def warm_up(self) -> None:
+        """Place the candidates, and do what the first fit to the baselines needs of them."""
+        self._bring_up_to_date(History())
+        rows = [self.pool.rows[k] for k in self.combinations.baselines() if k in self.pool.rows]
+        if rows:
+            self.pool.surrogate.fit(rows, np.zeros(len(rows)))
+            self.pool.surrogate.acquire(list(self.pool.rows.values()))
+            self._fitted = None
 
     def in_order(self, history: History, fixed: Fixed, weights: Floats) -> Iterator[Choice]:
         """Yield what is neither tried nor running, the next to try first.
@@ -210,6 +220,9 @@ class Search:
     def _fit(self, pool: CandidatePool, history: History, objective: int) -> bool:
         """Fit to one objective; False where nothing tried has valid features."""
         pool.add(self._learned_from(history))
+        state = (history, objective, len(pool.rows), len(self.transfers))
+        if pool is self.pool and self._fitted == state:
+            return True
         rows = pool.rows
         observed = {rows[key]: v[objective] for key, v in history.values.items() if key in rows}
         others = []
@@ -225,6 +238,8 @@ class Search:
             return False
         running = [rows[key] for key in dict.fromkeys(history.rivals.values()) if key in rows]
         pool.surrogate.fit(list(observed), list(observed.values()), running=running, others=others)
+        if pool is self.pool:
+            self._fitted = state
         return True
 
     def _novelty(self, history: History, rows: NDArray[np.intp]) -> Floats:

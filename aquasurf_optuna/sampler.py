@@ -268,7 +268,7 @@ class AquaSurfSampler(BaseSampler):
             for source, expressions in by_source.values():
                 source.measure(expressions, n_jobs=n_jobs, progress=_shifted(progress, done, total))
                 done += len(dict.fromkeys(expressions))
-            self._search.pool.add(candidates)
+            self._search.warm_up()
 
     def learn_from(self, study: Study, *, names: Mapping[str, str] | None = None) -> None:
         """Let proposals start from what another study, perhaps on another task, has shown.
