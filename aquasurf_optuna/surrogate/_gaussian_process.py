@@ -7,15 +7,24 @@ number of them.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import norm
 
 from aquasurf_optuna.exceptions import SurrogateError
-from aquasurf_optuna.surrogate._acquisition import ACQUISITIONS, Acquisition, acquisition_values
-from aquasurf_optuna.surrogate._base import OUTPUT_BOUND, Observations, Surrogate
+from aquasurf_optuna.surrogate._acquisition import (
+    Acquisition,
+    acquisition_values,
+    check_acquisition,
+)
+from aquasurf_optuna.surrogate._base import (
+    COLUMN_BYTES,
+    OUTPUT_BOUND,
+    Observations,
+    Surrogate,
+    is_number,
+)
 from aquasurf_optuna.surrogate._distances import DistanceColumns
 from aquasurf_optuna.surrogate._gp_fit import Posterior, Prior, fit_hyperparameters
 from aquasurf_optuna.surrogate._targets import (
@@ -35,7 +44,6 @@ if TYPE_CHECKING:
 
 _MOST_POINTS = 2000
 _MOST_FOR_HYPERPARAMETERS = 300
-_COLUMN_BYTES = 800_000_000
 _BLOCK_NUMBERS = 1_000_000
 
 
@@ -88,15 +96,8 @@ class GaussianProcessSurrogate(Surrogate):
         self.output_bound = output_bound
         self.random_state = random_state
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out distances, which are measured again when they are needed."""
-        state = copy.copy(super().__getstate__())
-        if "_columns" in state:
-            state["_columns"] = DistanceColumns(_COLUMN_BYTES)
-        return dict(state)
-
     def _place(self) -> None:
-        self._columns = DistanceColumns(_COLUMN_BYTES)
+        self._columns = DistanceColumns(COLUMN_BYTES)
         self._everywhere: tuple[Floats, Floats] | None = None
 
     def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
@@ -134,7 +135,7 @@ class GaussianProcessSurrogate(Surrogate):
         return rows, studies, targets
 
     def _most_points(self) -> int:
-        fitting = _COLUMN_BYTES // (4 * self.n_rows_ * len(self._parts))
+        fitting = COLUMN_BYTES // (4 * self.n_rows_ * len(self._parts))
         return int(np.clip(fitting, 1, _MOST_POINTS))
 
     def _scores(self, observations: Observations) -> Floats:
@@ -207,20 +208,17 @@ class GaussianProcessSurrogate(Surrogate):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__
-        for name, allowed in (("acquisition", ACQUISITIONS), ("targets", TARGETS)):
-            if getattr(self, name) not in allowed:
-                raise SurrogateError(
-                    f"{name} of {owner} must be one of {allowed}, but got {getattr(self, name)!r}"
-                )
-        for name, least in (("exploration", 0.0), ("output_bound", np.finfo(float).tiny)):
-            value = getattr(self, name)
-            if value is None and name == "output_bound":
-                continue
-            if not _is_number(value) or not least <= value < np.inf:
-                raise SurrogateError(
-                    f"{name} of {owner} must be a finite number, "
-                    f"{'0 or more' if least == 0 else 'above 0, or None'}, but got {value!r}"
-                )
+        check_acquisition(owner, self.acquisition, self.exploration)
+        if self.targets not in TARGETS:
+            raise SurrogateError(
+                f"targets of {owner} must be one of {TARGETS}, but got {self.targets!r}"
+            )
+        bound = self.output_bound
+        if bound is not None and not (is_number(bound) and 0 < bound < np.inf):
+            raise SurrogateError(
+                f"output_bound of {owner} must be a finite number above 0, or None for outputs "
+                f"taken as they are, but got {bound!r}"
+            )
 
 
 def _shares(sizes: list[int], limit: int) -> list[int]:
@@ -232,7 +230,3 @@ def _shares(sizes: list[int], limit: int) -> list[int]:
 
 def _consecutive(rows: Indices) -> bool:
     return len(rows) > 0 and bool((np.diff(rows) == 1).all())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
