@@ -8,13 +8,15 @@ contents of a store are as they are.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
+from aquasurf_optuna._stored import StoredFunctions
 from aquasurf_optuna._whole_space import WholeSpace
-from aquasurf_optuna.exceptions import AquaSurfError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from aquasurf_optuna._site import Site
 
@@ -118,7 +120,10 @@ class FollowingDrawing:
 
 
 class StoredDrawing:
-    """The classes whose Fisher features a store holds, read while it grows.
+    """The classes with valid Fisher features in a store, read while others fill it.
+
+    What a call finds joins in an order of the site's own: sites that share a store are not to pair
+    each function with itself.
 
     Args:
         site: The site; its features are kept in a store.
@@ -126,46 +131,50 @@ class StoredDrawing:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._listed: set[str] = set()
-        self._backlog: list[str] = []
+        self._stored = StoredFunctions(site)
+        self._rng = np.random.default_rng(site.seed)
+        self._backlog: list[tuple[str, int]] = []
         self._look_again_at = 0.0
         self._members: dict[int, None] = {}
 
     def functions(self, values: Mapping[int, float]) -> Sequence[int]:  # noqa: ARG002  # protocol
         """Return what is there; some hundred new functions at most at each call but the first."""
-        limit = _MOST_READ_AT_ONCE if self._members else None
-        self._members.update(dict.fromkeys(self._classes(self._news(limit))))
+        self._take_in(_MOST_READ_AT_ONCE if self._members else None)
         return tuple(self._members)
 
     def grow(self) -> bool:
         """Read what else there is by now."""
         before = len(self._members)
         self._look_again_at = 0.0
-        self._members.update(dict.fromkeys(self._classes(self._news(None))))
+        self._take_in(None)
         return len(self._members) > before
 
-    def _news(self, limit: int | None) -> list[str]:
-        source = self._site.source
-        if source.store is None or source.featurizer is None:
-            return []
-        started = time.monotonic()
-        if not self._backlog and started >= self._look_again_at:
-            listed = source.store.functions(source.featurizer.task)
-            self._backlog = [text for text in listed if text not in self._listed]
-            self._listed.update(self._backlog)
-            ended = time.monotonic()
-            self._look_again_at = ended + (ended - started) / _SHARE_OF_LOOKING
-        cut = len(self._backlog) if limit is None else limit
-        news, self._backlog = self._backlog[:cut], self._backlog[cut:]
-        return news
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the time out: the clock of another machine shows another one."""
+        return {**self.__dict__, "_look_again_at": 0.0}
 
-    def _classes(self, texts: Iterable[str]) -> Iterator[int]:
+    def _take_in(self, limit: int | None) -> None:
+        """Look for news, and read the features of `limit` of them, or of all."""
+        self._look()
+        some, self._backlog = self._backlog[:limit], self._backlog[len(self._backlog[:limit]) :]
+        site, source = self._site, self._site.source
+        unread = {k: site.expression(c) for k, c in some if not source.is_known(site.expression(c))}
+        if unread and source.store is not None and source.featurizer is not None:
+            found = source.store.features(source.featurizer.task, unread)
+            source.learn((unread[key], feature) for key, feature in found.items())
+        valid = (c for _, c in some if source.is_valid(site.expression(c)))
+        self._members.update(dict.fromkeys(valid))
+
+    def _look(self) -> None:
+        started = time.monotonic()
+        if self._backlog or started < self._look_again_at:
+            return
         catalogue = self._site.catalogue
-        for text in texts:
-            try:
-                class_id = catalogue.class_of(text)
-            except AquaSurfError:
-                # Of another space on the same task.
-                continue
-            if catalogue.is_finite[class_id] and not catalogue.is_constant[class_id]:
-                yield class_id
+        news = [
+            (key, class_id)
+            for key, class_id in self._stored.look().items()
+            if catalogue.is_finite[class_id] and not catalogue.is_constant[class_id]
+        ]
+        self._backlog = [news[place] for place in self._rng.permutation(len(news))]
+        ended = time.monotonic()
+        self._look_again_at = ended + (ended - started) / _SHARE_OF_LOOKING

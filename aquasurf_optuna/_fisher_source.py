@@ -30,6 +30,7 @@ class FisherSource:
             until another process has measured it.
 
     Attributes:
+        measures: As given.
         length: How long a vector is, or None until one is known.
     """
 
@@ -43,7 +44,7 @@ class FisherSource:
         self.featurizer = featurizer
         self.store = store
         self.length: int | None = None
-        self._measures = measures
+        self.measures = measures
         self._known: dict[Expression, NDArray[np.float32] | None] = {}
 
     @property
@@ -68,19 +69,32 @@ class FisherSource:
         missing = self.missing(expressions)
         if self.featurizer is None or not missing:
             return
-        if self._measures:
+        if self.measures:
             features = self.featurizer.many(
                 missing, store=self.store, n_jobs=n_jobs, progress=progress
             )
-            self._learn(zip(missing, features, strict=True))
+            self.learn(zip(missing, features, strict=True))
         elif self.store is not None:
             by_text = {str(expression): expression for expression in missing}
             found = self.store.known(self.featurizer.task, by_text)
-            self._learn((by_text[text], feature) for text, feature in found.items())
+            self.learn((by_text[text], feature) for text, feature in found.items())
+
+    def learn(self, pairs: Iterable[tuple[Expression, FisherFeature]]) -> None:
+        """Take in features that were measured elsewhere.
+
+        Raises:
+            SamplerError: If vectors have different lengths.
+        """
+        for expression, feature in pairs:
+            self._known[expression] = self._vector(expression, feature)
 
     def is_known(self, expression: Expression) -> bool:
         """Say whether a function has been measured, with whatever result."""
         return self.featurizer is None or expression in self._known
+
+    def is_invalid(self, expression: Expression) -> bool:
+        """Say whether a function was measured and has no valid spectrum."""
+        return self.is_known(expression) and not self.is_valid(expression)
 
     def is_valid(self, expression: Expression) -> bool:
         """Say whether a function was measured and has a valid spectrum."""
@@ -113,10 +127,6 @@ class FisherSource:
         vectors = [v for v in self._known.values() if v is not None and len(v)]
         mean: NDArray[np.float32] = np.mean(vectors, axis=0, dtype=np.float32)
         return mean
-
-    def _learn(self, pairs: Iterable[tuple[Expression, FisherFeature]]) -> None:
-        for expression, feature in pairs:
-            self._known[expression] = self._vector(expression, feature)
 
     def _vector(self, expression: Expression, feature: FisherFeature) -> NDArray[np.float32] | None:
         if feature.vector is None:

@@ -87,6 +87,7 @@ AQUASURF = (
     "_history",
     "_fisher_source",
     "_site",
+    "_stored",
     "_objectives",
     "_explanation",
     "_compressed_outputs",
