@@ -43,3 +43,18 @@ def nearest_average(known: Floats, values: Floats, points: Floats, *, k: int) ->
             weights = 1 / distances[nearest]
             predicted.append(float(np.sum(weights * values[nearest]) / np.sum(weights)))
     return np.array(predicted)
+
+
+def relative_distances(outputs: Floats | None, fisher: Floats | None) -> Floats:
+    """Distances pair by pair, each in units of its median over all pairs, averaged; ``(n, n)``."""
+    relative = []
+    for part, power in ((outputs, 2), (fisher, 1)):
+        if part is None:
+            continue
+        n = len(part)
+        apart = np.array(
+            [[np.sum(np.abs(part[i] - part[j]) ** power) for j in range(n)] for i in range(n)]
+        ) ** (1 / power)
+        pairs = [apart[i, j] for i in range(n) for j in range(i)]
+        relative.append(apart / np.median(pairs))
+    return np.asarray(sum(relative) / len(relative), dtype=np.float64)

@@ -176,7 +176,7 @@ def test_a_running_candidate_counts_as_if_it_had_turned_out_as_predicted() -> No
 def test_hyperparameters_are_at_a_minimum() -> None:
     seen = points(STUDIES)
     between, moments = distances(seen, seen), Prior().moments(2, 2)
-    h = fit_hyperparameters(between, STUDIES, targets(), Prior())
+    h = fit_hyperparameters(between, STUDIES, targets(), Prior(), n_others=2)
     vector = np.array(
         [
             *np.log(h.lengths),
@@ -207,9 +207,18 @@ def test_agreement_is_learned(agrees: bool) -> None:
     studies = np.repeat([0, 1], 60)
     between = np.abs(np.tile(x, 2)[:, None] - np.tile(x, 2))
 
-    h = fit_hyperparameters([between], studies, np.concatenate([own, other]), Prior())
+    seen = np.concatenate([own, other])
+    h = fit_hyperparameters([between], studies, seen, Prior(), n_others=1)
 
     assert h.agreement[1] > 0.9 if agrees else h.agreement[1] < 0.5
+
+
+def test_a_study_without_points_keeps_the_agreement_of_the_prior() -> None:
+    between = distances(points(STUDIES), points(STUDIES))
+
+    h = fit_hyperparameters(between, STUDIES, targets(), Prior(), n_others=3)
+
+    assert h.agreement[3] == pytest.approx(1 / (1 + np.exp(-Prior().agreement[0])))
 
 
 def test_the_useful_feature_gets_the_weight() -> None:
@@ -217,8 +226,10 @@ def test_the_useful_feature_gets_the_weight() -> None:
     x, useless = np.linspace(0, 10, 60), rng.normal(size=60)
     between = [np.abs(v[:, None] - v) for v in (x, useless)]
 
-    first = fit_hyperparameters(between, np.zeros(60, dtype=np.intp), smooth(x, 0), Prior())
-    second = fit_hyperparameters(between[::-1], np.zeros(60, dtype=np.intp), smooth(x, 0), Prior())
+    first, second = (
+        fit_hyperparameters(each, np.zeros(60, dtype=np.intp), smooth(x, 0), Prior(), n_others=0)
+        for each in (between, between[::-1])
+    )
 
     assert first.weights[0] > 0.7
     np.testing.assert_allclose(first.weights, second.weights[::-1], atol=0.02)
