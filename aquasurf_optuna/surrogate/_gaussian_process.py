@@ -106,30 +106,25 @@ class GaussianProcessSurrogate(Surrogate):
 
     def _learn(self, observations: Observations) -> None:
         self._everywhere = None
-        rows, studies, targets = self._points(observations)
-        self._rows = np.concatenate([rows, observations.running])
         self._scale = self._scale_of(observations)
-        known = representative(targets, _MOST_FOR_HYPERPARAMETERS)
+        rows, studies, targets = self._points(observations, _MOST_FOR_HYPERPARAMETERS)
         hyperparameters = fit_hyperparameters(
-            self._between(rows[known]), studies[known], targets[known], Prior()
+            self._between(rows), studies, targets, Prior(), n_others=len(observations.others)
         )
-        self.posterior_ = Posterior.of(
-            hyperparameters,
-            self._between(self._rows),
-            np.concatenate([studies, np.zeros(len(observations.running), dtype=np.intp)]),
-            targets,
-        )
+        rows, studies, targets = self._points(observations, self._most_points())
+        self._rows = np.concatenate([rows, observations.running])
+        studies = np.concatenate([studies, np.zeros(len(observations.running), dtype=np.intp)])
+        self.posterior_ = Posterior.of(hyperparameters, self._between(self._rows), studies, targets)
         self._best = self._best_mean(observations)
 
-    def _points(self, observations: Observations) -> tuple[Indices, Indices, Floats]:
-        """Return rows, studies and targets of what predictions come from, the own study first."""
+    def _points(self, observations: Observations, limit: int) -> tuple[Indices, Indices, Floats]:
+        """Return rows, studies and targets of at most `limit` observations, own ones first."""
         all_studies = (observations, *observations.others)
-        sizes = [len(study.rows) for study in all_studies]
-        limits = _shares(sizes, self._most_points())
+        limits = _shares([len(study.rows) for study in all_studies], limit)
         parts = []
-        for number, (study, limit) in enumerate(zip(all_studies, limits, strict=True)):
+        for number, (study, share) in enumerate(zip(all_studies, limits, strict=True)):
             scores = self._scores(study)
-            chosen = representative(scores, limit)
+            chosen = representative(scores, share)
             parts.append((study.rows[chosen], np.full(len(chosen), number), scores[chosen]))
         rows, studies, targets = (np.concatenate(column) for column in zip(*parts, strict=True))
         return rows, studies, targets

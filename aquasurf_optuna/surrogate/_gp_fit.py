@@ -148,10 +148,9 @@ def negative_log_posterior(
 
 
 def fit_hyperparameters(
-    distances: Sequence[Floats], studies: Indices, targets: Floats, prior: Prior
+    distances: Sequence[Floats], studies: Indices, targets: Floats, prior: Prior, *, n_others: int
 ) -> Hyperparameters:
     """Find the most probable hyperparameters, from the priors' means on, in at most 40 steps."""
-    n_others = int(studies.max(initial=0))
     centre, width = prior.moments(len(distances), n_others)
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
     at_noise = 2 * len(distances) - 1

@@ -315,7 +315,8 @@ def test_the_more_exploration_the_more_unlike_the_tried(acquisition: str) -> Non
         row = free[np.argmax(surrogate.acquire(free))]
         return float(surrogate.predict([row], return_std=True)[1][0])
 
-    assert chosen(0.0) < chosen(3.0) or acquisition == "greedy"
+    assert chosen(0.0) <= chosen(3.0)
+    assert chosen(0.0) < chosen(3.0) or acquisition != "ucb"
 
 
 def test_outputs_taken_as_they_are() -> None:
