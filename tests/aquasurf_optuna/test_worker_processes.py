@@ -161,7 +161,7 @@ def kill_some(team: Team, rng: random.Random) -> None:
     """
     moments = sorted(rng.sample(range(WORKERS, SHORT - WORKERS), CHANCE_DEATHS))
     waiting = set(DOOMED)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while waiting or moments:
         assert time.monotonic() < end, f"classes {waiting} were not tried"
         steps = team.steps()

@@ -30,7 +30,6 @@ from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.features.featurizer import FisherFeaturizer
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
-from aquasurf_optuna.surrogate import make_surrogate
 from tests.aquasurf_optuna.storages import Address
 
 SPACE = SearchSpace.three_node()
@@ -98,13 +97,9 @@ class Job:
             catalogue=CATALOGUE,
             features=None if self.features is None else featurizer(),
             store=self.features,
-            surrogate=make_surrogate(
-                self.surrogate,
-                features="outputs" if self.features is None else "both",
-                random_state=0,
-            ),
+            surrogate=self.surrogate,
             pool_size=self.pool_size,
-            **({} if self.running_timeout is None else {"running_timeout": self.running_timeout}),
+            running_timeout=self.running_timeout,
             base_sampler=RandomSampler(seed=0),
             seed=0,
         )

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import optuna
+from optuna.trial import TrialState
 
 from tests.aquasurf_optuna.storages import Address
 from tests.aquasurf_optuna.worker_program import (
@@ -109,19 +111,28 @@ class Team:
         """Return what the workers wrote so far."""
         return read_logs(Path(self.job.folder))
 
-    def wait(self, condition: Callable[[list[Step]], bool], *, seconds: float = 120) -> None:
+    def wait(self, condition: Callable[[list[Step]], bool], *, seconds: float = 300) -> None:
         """Wait until the logs fulfil a condition; fail if they never do."""
         end = time.monotonic() + seconds
         while not condition(self.steps()):
             self.living()
-            assert time.monotonic() < end, f"it did not come in {seconds} s"
+            assert time.monotonic() < end, f"it did not come in {seconds} s: {self._state()}"
             time.sleep(0.02)
+
+    def _state(self) -> str:
+        steps = Counter(step.what for step in self.steps())
+        unfinished = [
+            (trial.number, trial.state.name, class_of(trial), trial.system_attrs)
+            for trial in self.trials()
+            if trial.state != TrialState.COMPLETE
+        ]
+        return f"deaths {self.deaths}, steps {steps}, trials that are not complete {unfinished}"
 
     def stop(self) -> None:
         """Tell the workers that the trials they are at are their last."""
         self.job.stop.touch()
 
-    def join(self, *, seconds: float = 120) -> None:
+    def join(self, *, seconds: float = 300) -> None:
         """Wait until all are done."""
         end = time.monotonic() + seconds
         while self.living():
