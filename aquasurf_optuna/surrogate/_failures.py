@@ -64,9 +64,11 @@ class FailureAwareSurrogate(WrappingSurrogate):
     :meth:`acquire` is what the candidate is worth if it trains, times the chance p that it does:
     of ``"greedy"`` and ``"ucb"`` the worth above a failure, of ``"ei"`` the expected improvement,
     and of ``"pi"`` the probability of improvement (as in constrained Bayesian optimisation, Gardner
-    et al., 2014). :meth:`predict` is the mean and the standard deviation of that mixture: a failure
-    with 1 - p, a success with p. While nothing has trained, candidates are ranked by p and its
-    spread, and every prediction is that of a failure.
+    et al., 2014). There p is taken one standard deviation above its mean, so that candidates of
+    which little is known are not written off; while nothing has trained, it alone ranks.
+
+    :meth:`predict` is the mean and the standard deviation of a mixture: a failure with 1 - p, a
+    success with p.
 
     Running candidates go to both models, and so do other studies, in which the level of failure is
     always found as for ``failure_value=None``.
@@ -112,7 +114,7 @@ class FailureAwareSurrogate(WrappingSurrogate):
             SurrogateError: If nothing is fitted yet, or a row does not exist.
         """
         self._require("observations_", "fit")
-        return np.clip(self.members_[1].predict(rows), _LEAST_CHANCE, 1 - _LEAST_CHANCE)
+        return _as_chance(self.members_[1].predict(rows))
 
     def _settings(self) -> Sequence[Surrogate]:
         return [self.surrogate, self._classifier()]
@@ -157,10 +159,11 @@ class FailureAwareSurrogate(WrappingSurrogate):
         return self._floor + p * gain, np.sqrt(variance)
 
     def _acquired(self, rows: Indices) -> Floats:
-        p = self.chance(rows)
+        label, doubt = self.members_[1].predict(rows, return_std=True)
+        hope = label + np.nan_to_num(doubt)
         if not self._any_success:
-            # All chances may be alike: what is least like the failures comes first.
-            return p + self.members_[1].predict(rows, return_std=True)[1]
+            return hope
+        p = _as_chance(hope)
         mean, std = self.members_[0].predict(rows, return_std=True)
         worth = acquisition_values(
             self.acquisition, mean, std, best=self._best, exploration=self.exploration
@@ -180,6 +183,10 @@ class FailureAwareSurrogate(WrappingSurrogate):
                 f"failure_value of {type(self).__name__} must be a finite number or None, "
                 f"but got {value!r}"
             )
+
+
+def _as_chance(labels: Floats) -> Floats:
+    return np.clip(labels, _LEAST_CHANCE, 1 - _LEAST_CHANCE)
 
 
 def _level_of_failures(values: Floats, trained: NDArray[np.bool_]) -> float:
