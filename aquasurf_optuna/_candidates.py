@@ -81,6 +81,13 @@ class CandidatePool:
             site.source.measure(expressions)
         return self._is_valid(combination)
 
+    def is_ruled_out(self, combination: Combination) -> bool:
+        """Say whether a function of a combination is known to have no valid features."""
+        return any(
+            class_id is not None and site.source.is_invalid(site.expression(class_id))
+            for site, class_id in zip(self._sites, combination, strict=True)
+        )
+
     def copy(self) -> CandidatePool:
         """Return a pool that can take in more without changing this one."""
         pool = copy.copy(self)

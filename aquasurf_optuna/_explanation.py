@@ -15,6 +15,7 @@ REASONS = {
     "first": "drawn at random, since nothing is known yet",
     "predicted": "ranked best by the surrogate among the candidates that are free",
     "unranked": "a function that fits what is fixed, outside the candidates",
+    "unmeasured": "drawn at random, since no function with stored features is left to try",
     "repeated": "the best known function once more, since nothing is left to try",
     "chance": "any function that fits what is fixed, since nothing is left to try",
     "settled": "fixed or waiting in the queue",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import optuna
 
 from aquasurf_optuna._explanation import Explanation, Neighbour
 from aquasurf_optuna._history import History
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Fixed = Sequence[Mapping[str, Any]]
+
+_logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 _NEAREST = 3
 
@@ -81,6 +84,7 @@ class Search:
         self.transfers: list[Transfer] = []
         self._sites = tuple(sites)
         self._diversity = diversity
+        self._told_unmeasured = False
         self._fitted: tuple[History, int, int, int] | None = None
 
     def warm_up(self) -> None:
@@ -98,7 +102,9 @@ class Search:
         Args:
             history: The study so far.
             fixed: For each site, the operators that are settled, by node. Where there are any,
-                functions outside the candidates that fit follow at the end, unranked.
+                functions outside the candidates that fit follow at the end, unranked. Without any,
+                functions that nobody has measured yet follow where other processes measure: a
+                proposal waits for none of them.
             weights: Of the objectives, ``(m,)``.
         """
         seen: set[Combination] = set(history.taken)
@@ -108,6 +114,8 @@ class Search:
         yield from self._choices(ranked, fixed, reason, seen)
         if any(fixed):
             yield from self._choices(self._outside(fixed), fixed, "unranked", seen)
+        elif not all(site.source.measures for site in self._sites):
+            yield from self._choices(self._unmeasured(), fixed, "unmeasured", seen)
 
     def repeated(self, history: History, fixed: Fixed, rng: np.random.Generator) -> Choice:
         """Return what to do where nothing is left to try: the best known, or else any function."""
@@ -270,6 +278,22 @@ class Search:
             return self.combinations.fitting(fixed)
         site = self._sites[0]
         return ((class_id,) for class_id in site.shuffled)
+
+    def _unmeasured(self) -> Iterator[Combination]:
+        """Yield combinations at random, without those that are known to be invalid."""
+        for key in zip(*(site.shuffled for site in self._sites), strict=False):
+            if not self.pool.is_ruled_out(key):
+                self._tell_unmeasured()
+                yield key
+
+    def _tell_unmeasured(self) -> None:
+        if not self._told_unmeasured:
+            self._told_unmeasured = True
+            _logger.warning(
+                "every function with valid Fisher features in the store is tried or running; until "
+                "there are more, functions are drawn at random (AquaSurfSampler.measure, or "
+                "`aquasurf features`, in other processes fills the store)"
+            )
 
     def _choices(
         self,

@@ -161,3 +161,68 @@ def test_a_search_goes_on_with_what_joins(store: FeatureStore, tiny: Catalogue) 
     assert set(ran[4:]) == classes(tiny, ["mul(relu(x),tanh(x))", "add(relu(x),x)"])
     reasons = [sampler.explain(trial).reason for trial in study.trials]  # type: ignore[union-attr]  # its own trials
     assert reasons == ["first", *["predicted"] * 5]
+
+
+def test_without_stored_features_functions_are_drawn_at_random(
+    store: FeatureStore, tiny: Catalogue
+) -> None:
+    """A proposal waits for no feature, and says once in the log what it does."""
+    put(store, "mul(x,x)")
+    put(store, "tanh(x)", "add(relu(x),x)", reason="no spectrum")
+    study = optuna.create_study(sampler=sampler_of(store, tiny, baselines=("relu(x)",)))
+    with optuna_log() as messages:
+        trials = [suggest(study, TINY)[0] for _ in range(8)]
+    ran = classes_of(study, TINY, tiny)
+    assert ran[:2] == [tiny.class_of("relu(x)"), tiny.class_of("mul(x,x)")]
+    assert len(set(ran)) == 8
+    assert not set(ran) & classes(tiny, ["tanh(x)", "add(relu(x),x)"])
+    assert not tiny.is_constant[ran].any()
+    told = [study.sampler.explain(trial) for trial in trials]  # type: ignore[attr-defined]  # ours
+    assert [each.reason for each in told] == ["baseline", "first", *["unmeasured"] * 6]
+    assert len([m for m in messages if "with valid Fisher features in the store" in m]) == 1
+
+    # What is measured meanwhile goes first, and what was tried unmeasured helps to rank it.
+    for number, trial in enumerate(trials):
+        study.tell(trial, float(number))
+    put(store, *(str(tiny[class_id]) for class_id in ran), "mul(relu(x),tanh(x))")
+    trial, function = suggest(study, TINY)
+    assert str(function) == str(tiny[tiny.class_of("mul(relu(x),tanh(x))")])
+    explanation = study.sampler.explain(trial)  # type: ignore[attr-defined]  # ours
+    assert (explanation.reason, explanation.n_observed) == ("predicted", 8)
+
+
+def test_when_all_is_measured_and_tried_the_best_comes_again(
+    store: FeatureStore, tiny: Catalogue
+) -> None:
+    invalid = ["mul(x,x)", "mul(relu(x),tanh(x))"]
+    put(store, *invalid, reason="no spectrum")
+    n_left = int((tiny.is_finite & ~tiny.is_constant).sum()) - len(invalid)
+    study = optuna.create_study(sampler=sampler_of(store, tiny))
+    study.optimize(
+        lambda t: float(tiny.class_of(TINY.suggest(t, "activation"))), n_trials=n_left + 2
+    )
+    ran = classes_of(study, TINY, tiny)
+    assert len(set(ran[:n_left])) == n_left
+    assert set(ran[n_left:]) == {min(ran)}
+
+
+def test_several_activations_without_stored_features(store: FeatureStore, tiny: Catalogue) -> None:
+    sampler = AquaSurfSampler(
+        {"inner": TINY, "outer": TINY},
+        catalogue=tiny,
+        features=StubFeaturizer(),
+        store=store,
+        pool="stored",
+        baselines=("relu(x)",),
+        seed=0,
+    )
+    put(store, "mul(x,x)", reason="no spectrum")
+    study = optuna.create_study(sampler=sampler)
+    pairs = []
+    for _ in range(6):
+        trial = study.ask()
+        pairs.append([tiny.class_of(TINY.suggest(trial, name)) for name in ("inner", "outer")])
+    assert len(set(map(tuple, pairs))) == 6
+    assert pairs[0] == [tiny.class_of("relu(x)")] * 2
+    assert any(first != second for first, second in pairs[1:])
+    assert tiny.class_of("mul(x,x)") not in np.array(pairs)
