@@ -4,8 +4,6 @@ All samplers have the same seed, so that they agree on what is best, and clash w
 """
 
 import itertools
-import random
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,16 +15,30 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from aquasurf_optuna.store import FeatureStore
 from tests.aquasurf_optuna import databases, storages
-from tests.aquasurf_optuna.worker_program import CATALOGUE, NAME, SPACE, TARGET, VALUES, Job, Step
-from tests.aquasurf_optuna.worker_team import Run, Team, clashes, class_of, runs_of
+from tests.aquasurf_optuna.worker_program import (
+    CATALOGUE,
+    DOOMED,
+    NAME,
+    SPACE,
+    TARGET,
+    VALUES,
+    Job,
+    Step,
+)
+from tests.aquasurf_optuna.worker_team import (
+    CHANCE_DEATHS,
+    Run,
+    Team,
+    clashes,
+    class_of,
+    is_enough,
+    kill_some,
+    runs_of,
+)
 
 WORKERS = 8
 SHORT, LONG = 48, 200
 BEST = CATALOGUE.class_of(TARGET)
-# The best functions, whose first workers die: if one were lost, the study would end with another.
-DOOMED = frozenset(np.argsort(-VALUES)[:3].tolist())
-# A worker dies in a doomed training, and this many at any moment.
-CHANCE_DEATHS = 4
 
 Make = Callable[..., Job]
 
@@ -84,8 +96,8 @@ def test_killed_workers_give_their_functions_back(
 ) -> None:
     with Team(make(kind, doomed=DOOMED, **settings)) as team:
         team.start(WORKERS)
-        kill_some(team, random.Random(0))
-        team.wait(lambda steps: is_enough(steps, team, n_trials))
+        kill_some(team, seed=0)
+        team.wait(lambda steps: is_enough(steps, n_trials))
         team.stop()
         team.join()
         trials, runs = team.trials(), team.runs()
@@ -154,48 +166,6 @@ def check_retries(trials: list[FrozenTrial]) -> None:
             assert class_of(trial) == class_of(trials[origin])
 
 
-def kill_some(team: Team, rng: random.Random) -> None:
-    """Kill the first worker at each doomed training, some others at any moment, and replace them.
-
-    Nobody is killed before half of the study's workers have told something.
-    """
-    moments = sorted(rng.sample(range(WORKERS, SHORT - WORKERS), CHANCE_DEATHS))
-    waiting = set(DOOMED)
-    end = time.monotonic() + 300
-    while waiting or moments:
-        assert time.monotonic() < end, f"classes {waiting} were not tried"
-        steps = team.steps()
-        at_work = {run.worker: run.class_id for run in unfinished(steps, team)}
-        victims = [worker for worker, class_id in at_work.items() if class_id in waiting]
-        free = [worker for worker in team.living() if at_work.get(worker) not in waiting]
-        if moments and sum(step.what == "told" for step in steps) >= moments[0]:
-            moments.pop(0)
-            victims.append(rng.choice(free))
-        for worker in victims:
-            time.sleep(rng.uniform(0, 0.05))
-            team.kill(worker)
-            team.start()
-            waiting.discard(at_work.get(worker, -1))
-        time.sleep(0.01)
-
-
-def unfinished(steps: list[Step], team: Team) -> list[Run]:
-    """The trainings that go on, by living workers."""
-    living = dict.fromkeys(team.living(), float("inf"))
-    runs = runs_of([step for step in steps if step.worker in living], living)
-    return [run for run in runs if run.end == float("inf")]
-
-
-def is_enough(steps: list[Step], team: Team, n_trials: int) -> bool:
-    told = {(step.worker, step.trial) for step in steps if step.what == "told"}
-    done = {
-        step.class_id
-        for step in steps
-        if step.what == "trained" and (step.worker, step.trial) in told
-    }
-    return len(told) >= n_trials and done >= DOOMED
-
-
 def at_once(runs: list[Run]) -> int:
     """How many trainings went on at the busiest moment."""
     changes = sorted([(run.begin, 1) for run in runs] + [(run.end, -1) for run in runs])
@@ -203,7 +173,7 @@ def at_once(runs: list[Run]) -> int:
 
 
 def best_of(trials: list[FrozenTrial]) -> FrozenTrial:
-    return max(trials, key=lambda trial: trial.value or -np.inf)
+    return max(trials, key=lambda trial: -np.inf if trial.value is None else trial.value)
 
 
 def run(class_id: int, begin: float, end: float, *, worker: int = 0) -> Run:

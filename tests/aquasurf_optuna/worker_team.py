@@ -6,7 +6,9 @@ A *run* is one training by one worker, from its beginning to its end or its work
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import random
 import signal
 import time
 import warnings
@@ -23,6 +25,7 @@ from optuna.trial import TrialState
 from tests.aquasurf_optuna.storages import Address
 from tests.aquasurf_optuna.worker_program import (
     CATALOGUE,
+    DOOMED,
     NAME,
     SPACE,
     STUDY,
@@ -36,6 +39,9 @@ from tests.aquasurf_optuna.worker_program import (
 # tests' own process would inherit the threads and database connections of other tests.
 _context = get_context("forkserver")
 _context.set_forkserver_preload([work.__module__])
+
+# How many workers die at any moment, beside those in a doomed training.
+CHANCE_DEATHS = 4
 
 
 class Run(NamedTuple):
@@ -102,7 +108,7 @@ class Team:
         """Kill one as ``kill -9`` does."""
         process = self._processes[worker]
         assert process.pid is not None
-        self.deaths[worker] = float("inf")
+        self.deaths[worker] = math.inf
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         self.deaths[worker] = time.monotonic()
@@ -195,3 +201,46 @@ def class_of(trial: optuna.trial.FrozenTrial) -> int | None:
     if not SPACE.is_suggested(trial.params, NAME):
         return None
     return CATALOGUE.class_of(SPACE.expression_of(trial.params, NAME))
+
+
+def kill_some(team: Team, *, seed: int) -> None:
+    """Kill the first worker at each doomed training, and others at any moment; replace them.
+
+    Those die between the eighth and the fortieth result, in whatever they are doing.
+
+    Args:
+        team: With a job whose `doomed` are `DOOMED`.
+        seed: Of the moments, and of who dies then.
+    """
+    rng = random.Random(seed)
+    moments = sorted(rng.sample(range(8, 40), CHANCE_DEATHS))
+    waiting = set(DOOMED)
+    end = time.monotonic() + 300
+    while waiting or moments:
+        assert time.monotonic() < end, f"classes {waiting} were not tried"
+        steps = team.steps()
+        at_work = _at_work(steps, team)
+        victims = [worker for worker, class_id in at_work.items() if class_id in waiting]
+        if moments and sum(step.what == "told" for step in steps) >= moments[0]:
+            moments.pop(0)
+            victims.append(rng.choice([w for w in team.living() if at_work.get(w) not in waiting]))
+        for worker in victims:
+            time.sleep(rng.uniform(0, 0.05))
+            team.kill(worker)
+            team.start()
+            waiting.discard(at_work.get(worker, -1))
+        time.sleep(0.01)
+
+
+def is_enough(steps: Iterable[Step], n_trials: int) -> bool:
+    """Say whether so many trials are told, and the doomed functions among them."""
+    trained = {(s.worker, s.trial): s.class_id for s in steps if s.what == "trained"}
+    told = {(s.worker, s.trial) for s in steps if s.what == "told"}
+    return len(told) >= n_trials and {trained[key] for key in told} >= DOOMED
+
+
+def _at_work(steps: Iterable[Step], team: Team) -> dict[int, int]:
+    """Return the class that each living worker trains just now."""
+    living = dict.fromkeys(team.living(), math.inf)
+    runs = runs_of([step for step in steps if step.worker in living], living)
+    return {run.worker: run.class_id for run in runs if run.end == math.inf}
