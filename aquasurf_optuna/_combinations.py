@@ -2,23 +2,27 @@
 
 With one site they are its functions. With several there are too many to know all: candidates are
 all combinations of baselines, pairs (or more) drawn by chance from the sites' functions, and what
-one exchange away from the best combinations tried is.
+one exchange away from the best combinations tried is. When all of these are tried, the functions
+are paired anew, until there is no other combination.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aquasurf_optuna._drawing import FollowingDrawing
+from aquasurf_optuna._history import History
 from aquasurf_optuna._objectives import mean_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from aquasurf_optuna._drawing import Drawing
-    from aquasurf_optuna._history import Combination, History
+    from aquasurf_optuna._history import Combination
     from aquasurf_optuna._site import Site
 
 _MOST_BASELINES = 512
@@ -43,6 +47,9 @@ class Combinations:
         self._drawings = tuple(drawings)
         self._seed = seed
         self._exchanged: dict[Combination, None] = {}
+        self._turns = 1
+        #: Whether candidates depend on what was tried.
+        self.follows = len(sites) > 1 or any(isinstance(d, FollowingDrawing) for d in drawings)
 
     def baselines(self) -> list[Combination]:
         """Return the baselines, the same one at every site, in their order."""
@@ -50,33 +57,50 @@ class Combinations:
         return list(dict.fromkeys(key for key in together if None not in key))
 
     def all(self, history: History) -> list[Combination]:
-        """Return the candidates, those that joined first first."""
-        functions = [
-            drawing.functions(values)
-            for drawing, values in zip(self._drawings, _by_site(history), strict=True)
-        ] if history.values else [drawing.functions({}) for drawing in self._drawings]  # fmt: skip
+        """Return the candidates, those that joined first first.
+
+        Args:
+            history: What was tried, each time with something more at its end; when it is empty, the
+                candidates are those there are so far.
+        """
+        functions = self._functions(history)
         if len(self._sites) == 1:
             first: Iterable[Combination] = self.baselines()
             return list(dict.fromkeys([*first, *((class_id,) for class_id in functions[0])]))
+        self._exchange(history, functions)
         crossed = itertools.product(
             *(dict.fromkeys(b for b in site.baselines if b is not None) for site in self._sites)
         )
-        self._exchange(history, functions)
+        paired = (_paired(functions, turn) for turn in range(self._turns))
         return list(
             dict.fromkeys(
                 [
                     *self.baselines(),
                     *itertools.islice(crossed, _MOST_BASELINES),
-                    *_paired(functions),
+                    *itertools.chain.from_iterable(paired),
                     *self._exchanged,
                 ]
             )
         )
 
+    def restart(self) -> None:
+        """Begin with a history that is no continuation of those before."""
+        self._exchanged = {}
+
     def grow(self) -> bool:
-        """Draw more functions at every site; return False if there are none left anywhere."""
+        """Draw more functions at every site, or pair them anew; return False if nothing is left."""
         grown = [drawing.grow() for drawing in self._drawings]
-        return any(grown)
+        if any(grown):
+            return True
+        lengths = sorted(len(functions) for functions in self._functions(History()))
+        if self._turns >= math.prod(lengths[:-1]):
+            return False
+        self._turns += 1
+        return True
+
+    def _functions(self, history: History) -> list[Sequence[int]]:
+        values = values_by_site(history) if history.values else [{} for _ in self._sites]
+        return [d.functions(v) for d, v in zip(self._drawings, values, strict=True)]
 
     def fitting(self, fixed: Sequence[Mapping[str, Any]]) -> list[Combination]:
         """Return combinations with the operators that are fixed at each site.
@@ -122,15 +146,26 @@ class Combinations:
         return ((*key[:place], choices[number], *key[place + 1 :]) for number in drawn)
 
 
-def _paired(functions: Sequence[Sequence[int]]) -> Iterator[Combination]:
-    """Yield combinations in which every function of every site comes, the short lists anew."""
+def _paired(functions: Sequence[Sequence[int]], turn: int = 0) -> Iterator[Combination]:
+    """Yield combinations in which every function of every site comes, the short lists anew.
+
+    Each turn, of as many as the lengths of all lists but the longest give when multiplied, pairs
+    them in another way. All turns together yield every combination.
+    """
     if not all(functions):
         return iter(())
-    longest = max(map(len, functions))
-    return (tuple(each[i % len(each)] for each in functions) for i in range(longest))
+    longest = max(range(len(functions)), key=lambda place: len(functions[place]))
+    shifts = []
+    for place, each in enumerate(functions):
+        turn, shift = (turn, 0) if place == longest else divmod(turn, len(each))
+        shifts.append(shift)
+    return (
+        tuple(each[(i + shift) % len(each)] for each, shift in zip(functions, shifts, strict=True))
+        for i in range(len(functions[longest]))
+    )
 
 
-def _by_site(history: History) -> list[dict[int, float]]:
+def values_by_site(history: History) -> list[dict[int, float]]:
     """Return for each site the value of each function tried: of its best combination.
 
     Several objectives count by the mean of their ranks.

@@ -42,7 +42,8 @@ class Drawing(Protocol):
         """Return the classes that are candidates.
 
         Args:
-            values: Value of each class tried, higher being better, in the order of the trials.
+            values: Value of each class tried, higher being better, in the order in which they were;
+                empty to see what there is without going on.
         """
 
     def grow(self) -> bool:
@@ -95,9 +96,9 @@ class FollowingDrawing:
     def functions(self, values: Mapping[int, float]) -> Sequence[int]:
         """Return what is drawn so far, after as many rounds as there are functions tried for."""
         tried = list(values)
-        if not self._members or tried[: len(self._tried)] != self._tried:
+        if not self._members or (tried and tried[: len(self._tried)] != self._tried):
             first = self._site.shuffled[: max(1, round(self._step * _SHARE_AT_FIRST))]
-            self._members, self._tried = dict.fromkeys(first), []
+            self._members, self._tried, self._size = dict.fromkeys(first), [], self._step
         while len(self._members) < self._size and len(self._tried) + _TRIED_PER_ROUND <= len(tried):
             self._tried = tried[: len(self._tried) + _TRIED_PER_ROUND]
             self._add({class_id: values[class_id] for class_id in self._tried})

@@ -63,13 +63,16 @@ class History:
     Attributes:
         taken: Combinations that are tried, running, claimed or waiting in the queue.
         values: For each combination tried, the mean value of each objective, higher being better;
-            minus infinity where there were failures alone. In the order of the trials.
+            minus infinity where there were failures alone. In the order in which they ended.
+        first_values: What the first trial of each counted as when it ended. A trial that ends later
+            changes nothing in it, so the processes of a study agree on how it came about.
         rivals: Combination of every other running trial, by trial number.
         n_finished: How many of the trials that name a combination have ended.
     """
 
     taken: frozenset[Combination] = frozenset()
     values: dict[Combination, tuple[float, ...]] = field(default_factory=dict)
+    first_values: dict[Combination, tuple[float, ...]] = field(default_factory=dict)
     rivals: dict[int, Combination] = field(default_factory=dict)
     n_finished: int = 0
 
@@ -171,21 +174,19 @@ class HistoryReader:
             key = self.combination_of(trial)
             if key is None:
                 continue
-            if self._is_dead(trial):
+            is_dead = self._is_dead(trial)
+            if is_dead:
                 deaths[key] += 1
                 if deaths[key] < _MOST_DEATHS:
                     continue
             taken.add(key)
-            if trial.state == TrialState.RUNNING:
-                rivals[trial.number] = key
-            elif trial.state.is_finished():
+            if is_dead or trial.state.is_finished():
                 ended.append((key, trial))
-        scores = _Scores([trial for _, trial in ended], directions)
+            elif trial.state == TrialState.RUNNING:
+                rivals[trial.number] = key
+        ended.sort(key=lambda pair: (_ended_at(pair[1]), pair[1].number))
         return History(
-            frozenset(taken),
-            _mean_values([(key, scores.of(trial)) for key, trial in ended]),
-            rivals,
-            len(ended),
+            frozenset(taken), *_values_of(ended, directions), rivals, n_finished=len(ended)
         )
 
     def combination_of(self, trial: FrozenTrial) -> Combination | None:
@@ -206,15 +207,19 @@ class HistoryReader:
 
 
 class _Scores:
-    """What each of some ended trials counts as; see the top of the module."""
+    """What an ended trial counts as beside those known to have finished; see the top."""
 
-    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
+    def __init__(self, directions: Sequence[StudyDirection]) -> None:
         self._signs = [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in directions]
-        self._finished = [
-            (trial, self._values(trial)) for trial in trials if trial.state == TrialState.COMPLETE
-        ]
-        finite = [values[0] for _, values in self._finished if math.isfinite(values[0])]
-        self._worst = min(finite, default=math.inf)
+        self._finished: list[tuple[FrozenTrial, float]] = []
+        self._worst = math.inf
+
+    def learn(self, trial: FrozenTrial) -> None:
+        """Compare later ones with this trial, if it has finished with a value."""
+        value = self._values(trial)[0] if trial.state == TrialState.COMPLETE else FAILURE
+        if value != FAILURE:
+            self._finished.append((trial, value))
+            self._worst = min(self._worst, value)
 
     def of(self, trial: FrozenTrial) -> tuple[float, ...]:
         """Return the values of the objectives."""
@@ -240,12 +245,29 @@ class _Scores:
             return FAILURE
         report = self._signs[0] * reports[step]
         gaps = [
-            (abs(self._signs[0] * other.intermediate_values[step] - report), values[0])
-            for other, values in self._finished
+            (abs(self._signs[0] * other.intermediate_values[step] - report), value)
+            for other, value in self._finished
             if math.isfinite(other.intermediate_values.get(step, math.nan))
-            and math.isfinite(values[0])
         ]
         return min(gaps)[1] if gaps else min(report, self._worst)
+
+
+def _ended_at(trial: FrozenTrial) -> datetime.datetime:
+    # A worker that died before it could say so has left the time of its start at most.
+    return trial.datetime_complete or trial.datetime_start or datetime.datetime.min
+
+
+def _values_of(
+    ended: Sequence[tuple[Combination, FrozenTrial]], directions: Sequence[StudyDirection]
+) -> tuple[dict[Combination, tuple[float, ...]], dict[Combination, tuple[float, ...]]]:
+    """Return the mean values and the first values, given trials in the order of their ends."""
+    scores = _Scores(directions)
+    first_values: dict[Combination, tuple[float, ...]] = {}
+    for key, trial in ended:
+        if key not in first_values:
+            first_values[key] = scores.of(trial)
+        scores.learn(trial)
+    return _mean_values([(key, scores.of(trial)) for key, trial in ended]), first_values
 
 
 def _mean_values(

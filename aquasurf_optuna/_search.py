@@ -85,6 +85,7 @@ class Search:
         self._sites = tuple(sites)
         self._diversity = diversity
         self._told_unmeasured = False
+        self._followed: list[tuple[Combination, tuple[float, ...]]] = []
         self._fitted: tuple[History, int, int, int] | None = None
 
     def warm_up(self) -> None:
@@ -109,9 +110,14 @@ class Search:
         """
         seen: set[Combination] = set(history.taken)
         yield from self._choices(self.combinations.baselines(), fixed, "baseline", seen)
-        ranked, is_ranked = self._ranked(history, fixed, weights)
-        reason = "predicted" if is_ranked else "first"
-        yield from self._choices(ranked, fixed, reason, seen)
+        while True:
+            ranked, is_ranked = self._ranked(history, fixed, weights, seen)
+            reason = "predicted" if is_ranked else "first"
+            yield from self._choices(ranked, fixed, reason, seen)
+            # Whoever is still here has met others at all of them. What is fixed is met by few: a
+            # larger pool would be measured for nothing.
+            if any(fixed) or not self.combinations.grow():
+                break
         if any(fixed):
             yield from self._choices(self._outside(fixed), fixed, "unranked", seen)
         elif not all(site.source.measures for site in self._sites):
@@ -145,9 +151,9 @@ class Search:
             return None
         pool = self.pool
         if key not in pool.rows or not self._knows(history):
-            self._bring_up_to_date(history)
+            self._lay_out()
             pool = pool.copy()
-            pool.add([key])
+            pool.add([*self._learned_from(history), key])
         found = []
         for objective in range(_n_objectives(history)):
             if not self._fit(pool, history, objective):
@@ -178,12 +184,13 @@ class Search:
         )
 
     def _ranked(
-        self, history: History, fixed: Fixed, weights: Floats
+        self, history: History, fixed: Fixed, weights: Floats, seen: set[Combination]
     ) -> tuple[list[Combination], bool]:
-        """Return the free candidates, the best first, and whether there was anything to rank by."""
-        free = self._free(history, fixed)
-        while not free and self.combinations.grow():
-            free = self._free(history, fixed)
+        """Return the candidates that nobody has and whether there was anything to rank by.
+
+        The best comes first.
+        """
+        free = self._free(history, fixed, seen)
         if not free or not (history.values or self.transfers):
             return free, False
         self.pool.add(self._learned_from(history))
@@ -198,7 +205,7 @@ class Search:
             score = diversified(score, self._novelty(history, rows), self._diversity)
         return [free[i] for i in np.argsort(-score, kind="stable")], True
 
-    def _free(self, history: History, fixed: Fixed) -> list[Combination]:
+    def _free(self, history: History, fixed: Fixed, seen: set[Combination]) -> list[Combination]:
         candidates = self._bring_up_to_date(history)
         if any(fixed):
             candidates = [key for key in candidates if self._fits(key, fixed)]
@@ -206,17 +213,47 @@ class Search:
                 more = self.combinations.fitting(fixed)
                 self.pool.add(more)
                 candidates = list(dict.fromkeys([*candidates, *more]))
-        rows, taken = self.pool.rows, history.taken
-        return [key for key in candidates if key in rows and key not in taken]
+        return [key for key in candidates if key in self.pool.rows and key not in seen]
 
     def _bring_up_to_date(self, history: History) -> list[Combination]:
-        if not self.pool.rows:
-            # What is laid out first does not depend on what was tried, so that a process that
-            # joins later has the same.
-            self.pool.add(self.combinations.all(History()))
-        candidates = self.combinations.all(history)
+        """Return the candidates, all of them placed as far as they are valid.
+
+        The study is gone through from its start, one function after another, whether or not this
+        process was there. So a process that joins later has the same candidates, placed the same.
+        """
+        self._lay_out()
+        for part in self._parts(history):
+            if self.combinations.follows:
+                self._follow(part)
+            self.pool.add([self._followed[-1][0]])
+        candidates = self.combinations.all(History())
         self.pool.add(candidates)
         return candidates
+
+    def _lay_out(self) -> None:
+        """Place first what does not depend on what was tried."""
+        if not self.pool.rows:
+            self.pool.add(self.combinations.all(History()))
+            self.pool.add(self._learned_from(History()))
+
+    def _parts(self, history: History) -> Iterator[History]:
+        """Yield the history up to each function that ended since the last call."""
+        firsts = list(history.first_values.items())
+        if firsts[: len(self._followed)] != self._followed:
+            # A trial has come in between, or this is another study.
+            self._followed = []
+            self.combinations.restart()
+        for first in firsts[len(self._followed) :]:
+            self._followed.append(first)
+            yield History(values=dict(self._followed))
+
+    def _follow(self, part: History) -> None:
+        while True:
+            candidates = self.combinations.all(part)
+            self.pool.add(candidates)
+            free = (key for key in candidates if key in self.pool.rows and key not in part.values)
+            if next(free, None) is not None or not self.combinations.grow():
+                return
 
     def _learned_from(self, history: History) -> list[Combination]:
         others = [key for transfer in self.transfers for key in transfer.values]
