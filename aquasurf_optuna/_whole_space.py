@@ -4,6 +4,10 @@ The paper draws its candidates at random and can never propose the others. Fishe
 and outputs are not, so a Gaussian process on outputs (`surrogate/_gaussian_process.py`) looks at
 the whole space and names the classes whose Fisher features are worth computing next.
 
+A search that does best begins with a random pool, a third of what it is to measure in all, and
+measures a few more after every finished trial rather than many now and then
+(`benchmarks/following_pool.py`): each batch then knows of all trials.
+
 Classes are numbers of the catalogue, and the class is the row of the surrogate.
 """
 
@@ -41,7 +45,7 @@ class WholeSpace:
     Outputs are compressed (`_compressed_outputs.py`) when the object is made: ten seconds for the
     four-node space on one core. A ranking of its 355,068 eligible classes then takes half a second
     with 100 values, and 30 ms more for each class of `values` that is new to the object. The
-    process stays below 1.5 GB.
+    process stays below 2 GB, whatever is tried.
 
     Args:
         catalogue: The classes.
