@@ -36,10 +36,11 @@ class StoredFunctions:
             return {}
         listed = source.store.functions(source.featurizer.task)
         news = {key: text for key, text in listed.items() if key not in self.classes}
-        self.classes.update({key: self._class_of(text) for key, text in news.items()})
+        self.classes.update({key: self.class_of(text) for key, text in news.items()})
         return {key: c for key in news if (c := self.classes[key]) is not None}
 
-    def _class_of(self, text: str) -> int | None:
+    def class_of(self, text: str) -> int | None:
+        """Return the class of a text, None where it is of another space."""
         try:
             return self._site.catalogue.class_of(text)
         except AquaSurfError:

@@ -31,6 +31,7 @@ from optuna.trial import TrialState
 from aquasurf_optuna._assembly import make_search, make_sites
 from aquasurf_optuna._claims import claimed
 from aquasurf_optuna._explanation import EXPLANATION_KEY, Explanation
+from aquasurf_optuna._feature_worker import measure_beside
 from aquasurf_optuna._history import FAILED_KEY, ActivationReader, History, HistoryReader
 from aquasurf_optuna._objectives import drawn_weights
 from aquasurf_optuna._sampler_arguments import (
@@ -43,6 +44,7 @@ from aquasurf_optuna._sampler_arguments import (
 from aquasurf_optuna._search import Choice, Transfer
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.expression import BASELINES
+from aquasurf_optuna.features.featurizer import PrecomputeOptions
 from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.store import FeatureStore
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 _SEED_LIMIT = 2**31 - 1
+_OPTIONS = PrecomputeOptions()
 
 
 class Embedding(NamedTuple):
@@ -269,6 +272,59 @@ class AquaSurfSampler(BaseSampler):
                 source.measure(expressions, n_jobs=n_jobs, progress=_shifted(progress, done, total))
                 done += len(dict.fromkeys(expressions))
             self._search.warm_up()
+
+    def measure(
+        self,
+        study: Study,
+        n: int | None = None,
+        *,
+        n_jobs: int = 1,
+        follow: bool = True,
+        stop: threading.Event | None = None,
+        progress: Progress | None = None,
+        options: PrecomputeOptions = _OPTIONS,
+    ) -> int:
+        """Be a feature worker: fill the store for those who train with ``pool="stored"``.
+
+        First come the baselines and the functions tried so far, then candidates, the first third
+        of them (1,000 at most) at random. Study and store are read anew as the work goes on. Any
+        number of feature workers divide the functions; one that is interrupted, or killed, loses
+        none but those at work, which others take over.
+
+        Args:
+            study: The search.
+            n: How many candidates of each activation to measure, by all workers together; None
+                for all there are.
+            n_jobs: How many functions to measure at a time here; -1 for as many as there are cores.
+            follow: Whether candidates are chosen where the outputs of what was tried point to in
+                the whole space; if not, all are drawn at random.
+            stop: Ends the work when it is set, within the time of one function at most.
+            progress: Called now and then as ``progress(measured, of)``, counting candidates.
+            options: Its limits for one function, its lease and its threads count.
+
+        Returns:
+            How many functions were measured here.
+
+        Raises:
+            SamplerError: If there are no features, or no store to keep them, or `n` or `n_jobs` is
+                not as described.
+            AquaSurfError: What measuring raises, see :meth:`FisherFeaturizer.precompute`.
+        """
+
+        def read() -> History:
+            with self._lock:
+                return self._read(study)
+
+        return measure_beside(
+            self._sites,
+            read,
+            n=n,
+            n_jobs=n_jobs,
+            follow=follow,
+            stop=stop,
+            progress=progress,
+            options=options,
+        )
 
     def learn_from(self, study: Study, *, names: Mapping[str, str] | None = None) -> None:
         """Let proposals start from what another study, perhaps on another task, has shown.
@@ -485,7 +541,7 @@ class AquaSurfSampler(BaseSampler):
                 fixed[node] = study.sampler.sample_independent(study, trial, node, distribution)
         return {k: v for k, v in fixed.items() if v in site.distributions[k].choices}
 
-    def _read(self, study: Study, *, exclude: int) -> History:
+    def _read(self, study: Study, *, exclude: int | None = None) -> History:
         # Past study.get_trials, which under HyperbandPruner shows the trials of one bracket only: a
         # function is tried whichever bracket tried it.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)

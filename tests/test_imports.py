@@ -95,6 +95,8 @@ AQUASURF = (
     "_candidates",
     "_drawing",
     "_combinations",
+    "_agenda",
+    "_feature_worker",
     "_search",
     "_claims",
     "_sampler_arguments",

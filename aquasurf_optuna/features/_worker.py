@@ -45,12 +45,14 @@ class Job:
         texts: The functions.
         lease: Seconds after which a claim whose owner shows no life is free.
         tag: What the owners of all workers of this run have in common; letters and digits.
+        waits: Whether to stay until the functions that others have claimed are done too.
     """
 
     task: str
     texts: tuple[str, ...]
     lease: float
     tag: str
+    waits: bool = True
 
 
 def work_off(
@@ -60,6 +62,8 @@ def work_off(
     stop: threading.Event | None = None,
 ) -> int:
     """Work until the store has a feature of every function, whoever measures it.
+
+    A job that does not wait ends as soon as each function is measured or claimed.
 
     Claims are released however this ends.
 
@@ -123,8 +127,8 @@ class _Worker:
     def run(self) -> int:
         while self._pending:
             self._claim_some()
-        watch = _Watch(self._job.lease)
-        while self._elsewhere:
+        watch = Watch(self._job.lease)
+        while self._elsewhere and self._job.waits:
             known = self._store.known(self._job.task, self._elsewhere)
             self._elsewhere = [text for text in self._elsewhere if text not in known]
             self._finish_for_others(watch)
@@ -142,7 +146,7 @@ class _Worker:
             self._pending.extendleft(reversed(rest))
         self._do(claimed)
 
-    def _finish_for_others(self, watch: _Watch) -> None:
+    def _finish_for_others(self, watch: Watch) -> None:
         """Take one of the functions that others have dropped, or wait a little."""
         if not self._elsewhere:
             return
@@ -182,8 +186,12 @@ class _Worker:
         return max(1, min(int(_SECONDS_PER_CLAIM / self._seconds), left // _SMALLEST_SHARE))
 
 
-class _Watch:
-    """Watches beats by the own clock."""
+class Watch:
+    """Watches beats by the own clock, so that no clocks of two machines are compared.
+
+    Args:
+        lease: Seconds after which an owner whose beats stand still is dead.
+    """
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
