@@ -24,6 +24,10 @@ Acquisition = Literal["greedy", "ucb", "ei", "pi"]
 ACQUISITIONS: tuple[Acquisition, ...] = ("greedy", "ucb", "ei", "pi")
 
 
+#: Deviations from the threshold: farther, their square would overflow.
+_FARTHEST = 1e100
+
+
 def check_acquisition(owner: str, acquisition: object, exploration: Any) -> None:
     """Refuse settings that :func:`acquisition_values` does not know.
 
@@ -80,7 +84,8 @@ def acquisition_values(
     threshold = best + exploration * (float(spread.mean()) if len(spread) else 0.0)
     gain = mean - threshold
     positive = np.maximum(spread, np.finfo(np.float64).tiny)
-    z = gain / positive
+    with np.errstate(over="ignore"):
+        z = np.clip(gain / positive, -_FARTHEST, _FARTHEST)
     if name == "pi":
         return np.asarray(log_ndtr(z), dtype=np.float64)
     expected = gain * norm.cdf(z) + spread * norm.pdf(z)

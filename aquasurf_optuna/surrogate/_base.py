@@ -30,6 +30,7 @@ from sklearn.metrics import pairwise_distances
 
 from aquasurf_optuna.exceptions import SurrogateError
 from aquasurf_optuna.surrogate._distances import DistanceColumns, distance_column
+from aquasurf_optuna.surrogate._growing import GrowingRows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -106,6 +107,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     observations_: Observations
     _parts: dict[str, NDArray[np.float32]]
     _columns: DistanceColumns
+    _rooms: dict[str, GrowingRows]
 
     #: Outputs beyond this are cut.
     output_bound: float | None = OUTPUT_BOUND
@@ -150,7 +152,11 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
                     f"{name} must have {self._parts[name].shape[1]} columns, as in embed, "
                     f"but got {part.shape[1]}"
                 )
-        self._join(new, {name: np.concatenate([self._parts[name], new[name]]) for name in new})
+        if not hasattr(self, "_rooms"):
+            self._rooms = {name: GrowingRows() for name in self._parts}
+        self._join(
+            new, {name: self._rooms[name].joined(self._parts[name], new[name]) for name in new}
+        )
         return self
 
     def renew(self) -> Self:
@@ -283,6 +289,10 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             measured[:, j] = column[rows]
         return measured
 
+    def _measure_with(self, columns: DistanceColumns) -> None:
+        """Keep measured distances where others that share the features keep theirs."""
+        self._columns = columns
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out distances, which are measured again when they are needed."""
         state = dict(super().__getstate__())
@@ -304,7 +314,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         """Begin with checked features, which are kept as they come: surrogates may share them."""
         self._parts = parts
         self.n_rows_ = len(next(iter(parts.values())))
-        for learned in ("observations_", "_columns"):
+        for learned in ("observations_", "_columns", "_rooms"):
             self.__dict__.pop(learned, None)
         self._measure_scales()
         self._place()

@@ -1,8 +1,8 @@
 """Other studies, for surrogates that can only learn from one study: predictions added as ranks.
 
 Another study's values are on a scale of its own, so only their order is used. A second model, of
-the same kind, is fitted to the other study alone, and what it predicts for all ``n`` candidates
-becomes ranks from 0 to 1. The ranks of all studies are averaged, with these weights:
+the same kind, is fitted to the ranks of the other study alone, and what it predicts for all ``n``
+candidates becomes ranks from 0 to 1. The ranks of all studies are averaged, with these weights:
 
 ===============  ================================================================================
 this study       ``t``, the number of its observations
@@ -18,6 +18,7 @@ are enough to tell, and without own observations the others decide alone.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,12 +41,17 @@ _PRIOR_AGREEMENT = 0.5
 def unit_ranks(values: Floats) -> Floats:
     """Return ranks from 0 (the lowest) to 1; equal values share the mean of theirs, one gets 1/2.
 
+    Values are equal if six digits of their mantissas are: what is equal but for rounding, such as
+    averages of the same values, should not be told apart by it.
+
     Args:
         values: float64 ``(n,)``, finite or infinite.
     """
     if len(values) < 2:
         return np.full(len(values), 0.5)
-    return np.asarray((rankdata(values) - 1) / (len(values) - 1), dtype=np.float64)
+    mantissas, exponents = np.frexp(values)
+    rounded = np.ldexp(np.round(mantissas, 6), exponents)
+    return np.asarray((rankdata(rounded) - 1) / (len(values) - 1), dtype=np.float64)
 
 
 def agreement(predicted: Floats, values: Floats) -> float:
@@ -55,10 +61,12 @@ def agreement(predicted: Floats, values: Floats) -> float:
         predicted: float64 ``(t,)``, predictions from the other study.
         values: float64 ``(t,)``, this study's values of the same candidates.
     """
-    tau = float(kendalltau(predicted, values).statistic) if _varies(predicted, values) else 0.0
-    known = len(values) if _varies(predicted, values) else 0
-    prior = _PRIOR_OBSERVATIONS
-    return max(0.0, (known * tau + prior * _PRIOR_AGREEMENT) / (known + prior))
+    ranks = unit_ranks(predicted), unit_ranks(values)
+    tau, known = 0.0, 0
+    if all(len(each) and each.min() < each.max() for each in ranks):
+        tau, known = float(kendalltau(*ranks).statistic), len(values)
+    weighted = known * tau + _PRIOR_OBSERVATIONS * _PRIOR_AGREEMENT
+    return max(0.0, weighted / (known + _PRIOR_OBSERVATIONS))
 
 
 class OneStudySurrogate(Surrogate):
@@ -89,7 +97,7 @@ class OneStudySurrogate(Surrogate):
         self.model_ = self._model(observations) if len(own) else None
         self._elsewhere: list[tuple[Any, float]] = []
         for other in observations.others:
-            model = self._model(other)
+            model = self._model(replace(other, values=unit_ranks(other.filled)))
             predicted = self._model_predicted(model, own)[0]
             self._elsewhere.append((model, agreement(predicted, observations.filled)))
 
@@ -136,7 +144,3 @@ class OneStudySurrogate(Surrogate):
         values, std = self._model_predicted(self.model_, np.arange(self.n_rows_))
         unit = float(values.std())
         return std[rows] * float(unit_ranks(values).std()) / unit if unit else np.zeros(len(rows))
-
-
-def _varies(*arrays: Floats) -> bool:
-    return all(len(array) and array.min() < array.max() for array in arrays)

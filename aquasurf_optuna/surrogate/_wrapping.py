@@ -74,11 +74,15 @@ class WrappingSurrogate(Surrogate):
             )
 
     def _place(self) -> None:
-        self._columns = DistanceColumns(COLUMN_BYTES)
         self.members_ = [clone(member) for member in self._members()]
         for member in self.members_:
             member._take(_needed(self._parts, member))
-            member._columns = self._columns
+        self._measure_with(DistanceColumns(COLUMN_BYTES))
+
+    def _measure_with(self, columns: DistanceColumns) -> None:
+        super()._measure_with(columns)
+        for member in self.members_:
+            member._measure_with(columns)
 
     def _placed_more(self, new: Parts) -> None:
         """Nothing: the members do it in :meth:`_join`."""

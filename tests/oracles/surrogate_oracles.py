@@ -1,6 +1,7 @@
 """Slow, plain versions of what the surrogate computes."""
 
 import warnings
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,70 @@ def relative_distances(outputs: Floats | None, fisher: Floats | None) -> Floats:
         pairs = [apart[i, j] for i in range(n) for j in range(i)]
         relative.append(apart / np.median(pairs))
     return np.asarray(sum(relative) / len(relative), dtype=np.float64)
+
+
+def sampled_improvement(mean: Floats, std: Floats, threshold: float) -> tuple[Floats, Floats]:
+    """Expected gain above a threshold, and how often there is one, from even quantiles."""
+
+    normal = NormalDist()
+    draws = np.array([normal.inv_cdf((i + 0.5) / 100_000) for i in range(100_000)])
+    gains = [np.maximum(m + s * draws - threshold, 0.0) for m, s in zip(mean, std, strict=True)]
+    return np.array([g.mean() for g in gains]), np.array([(g > 0).mean() for g in gains])
+
+
+def kendall(first: Floats, second: Floats) -> float:
+    """Kendall's tau-b, counted pair by pair."""
+    concordant = discordant = first_only = second_only = 0
+    for i in range(len(first)):
+        for j in range(i):
+            a, b = np.sign(first[i] - first[j]), np.sign(second[i] - second[j])
+            concordant += a * b > 0
+            discordant += a * b < 0
+            first_only += a != 0 and b == 0
+            second_only += a == 0 and b != 0
+    decided = concordant + discordant
+    return float(
+        (concordant - discordant) / np.sqrt((decided + first_only) * (decided + second_only))
+    )
+
+
+def share_below(values: Floats) -> Floats:
+    """Rank of each value: the share of the others below it, equals as half."""
+    shares = []
+    for i, value in enumerate(values):
+        others = np.delete(values, i)
+        shares.append((np.sum(others < value) + 0.5 * np.sum(others == value)) / len(others))
+    return np.array(shares)
+
+
+def mean_distance_to_nearest(distances: Floats, k: int) -> Floats:
+    """Mean of the `k` smallest numbers of each row, fewer where there are fewer."""
+    return np.array([np.mean(sorted(row)[:k]) for row in distances])
+
+
+def matern_process(
+    points: Floats, targets: Floats, where: Floats, *, amplitude: float, length: float, noise: float
+) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of a Gaussian process with a Matérn 3/2 kernel, by inversion."""
+
+    def covariance(first: Floats, second: Floats) -> Floats:
+        apart = np.array([[np.hypot(*(a - b)) for b in second] for a in first])
+        scaled = np.sqrt(3.0) * apart / length
+        return np.asarray(amplitude * (1 + scaled) * np.exp(-scaled))
+
+    inverse = np.linalg.inv(covariance(points, points) + noise * np.eye(len(points)))
+    across = covariance(where, points)
+    variance = amplitude - np.sum((across @ inverse) * across, axis=1)
+    return across @ inverse @ targets, np.sqrt(variance)
+
+
+def matern_log_likelihood(
+    points: Floats, targets: Floats, *, amplitude: float, length: float, noise: float
+) -> float:
+    """Logarithm of the density of the targets under the process, by determinant and inverse."""
+    apart = np.array([[np.hypot(*(a - b)) for b in points] for a in points])
+    scaled = np.sqrt(3.0) * apart / length
+    matrix = amplitude * (1 + scaled) * np.exp(-scaled) + noise * np.eye(len(points))
+    quadratic = targets @ np.linalg.inv(matrix) @ targets
+    _, log_determinant = np.linalg.slogdet(matrix)
+    return float(-0.5 * (quadratic + log_determinant + len(points) * np.log(2 * np.pi)))
