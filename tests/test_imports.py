@@ -67,6 +67,7 @@ AQUASURF = (
     "_store_files",
     "store",
     "surrogate._distances",
+    "surrogate._growing",
     "surrogate._base",
     "surrogate._acquisition",
     "surrogate._targets",
