@@ -35,7 +35,12 @@ class Objective(NamedTuple):
     @property
     def title(self) -> str:
         """Name and direction, for an axis."""
-        return f"{self.name} ({'higher' if self.direction == 'maximize' else 'lower'} is better)"
+        return f"{self.name} ({self.better} is better)"
+
+    @property
+    def better(self) -> str:
+        """Which values are the better ones."""
+        return "higher" if self.direction == "maximize" else "lower"
 
     @property
     def short_title(self) -> str:

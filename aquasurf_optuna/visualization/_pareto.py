@@ -144,7 +144,9 @@ def _add_plane(figure: go.Figure, info: ParetoInfo) -> None:
     style_axes(figure, x="", y="")
     limits = [_limits(info, axis) for axis in range(2)]
     figure.update_xaxes(title=escaped(first.title), range=limits[0], row=1, col=1)
-    figure.update_yaxes(title=escaped(second.title), range=limits[1], row=1, col=1)
+    # Two lines, since the axis is short.
+    upright = f"{escaped(second.name)}<br>({second.better} is better)"
+    figure.update_yaxes(title=upright, range=limits[1], row=1, col=1)
     figure.add_scatter(
         x=[point.values[0] for point in info.front],
         y=[point.values[1] for point in info.front],

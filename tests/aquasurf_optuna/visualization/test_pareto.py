@@ -181,7 +181,7 @@ def test_the_figure_of_two_objectives() -> None:
     assert list(front.text) == ["1", "1", "2", "3"]
     (dominated,) = traces(figure, "dominated")
     assert (list(dominated.x), list(dominated.y)) == ([0.65], [9.0])
-    assert figure.layout.yaxis.title.text == "cost &lt;ms&gt; (lower is better)"
+    assert figure.layout.yaxis.title.text == "cost &lt;ms&gt;<br>(lower is better)"
     # A panel for each function, with ReLU dashed behind it.
     assert len(traces(figure, "function")) == len(traces(figure, "ReLU")) == 3
     names = [a.text for a in figure.layout.annotations]
