@@ -117,7 +117,13 @@ def doubled(trials: Sequence[optuna.trial.FrozenTrial]) -> int:
 
 
 def without_deaths(address: storages.Address, folder: str, options: argparse.Namespace) -> Alive:
-    job = Job(address, folder, seconds=options.seconds, n_trials=options.trials // WORKERS)
+    job = Job(
+        address,
+        folder,
+        seconds=options.seconds,
+        n_trials=options.trials // WORKERS,
+        together=WORKERS,
+    )
     with Team(job) as team:
         team.start(WORKERS)
         team.join(seconds=options.limit)
@@ -137,7 +143,14 @@ def without_deaths(address: storages.Address, folder: str, options: argparse.Nam
 
 def with_deaths(address: storages.Address, folder: str, options: argparse.Namespace) -> str:
     timeout = None if address.heartbeat else float(storages.GRACE)
-    job = Job(address, folder, doomed=DOOMED, seconds=options.seconds, running_timeout=timeout)
+    job = Job(
+        address,
+        folder,
+        doomed=DOOMED,
+        seconds=options.seconds,
+        running_timeout=timeout,
+        together=WORKERS,
+    )
     with Team(job) as team:
         team.start(WORKERS)
         kill_some(team, seed=options.seed)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -67,13 +68,22 @@ class Address:
             if self.kind == "grpc":
                 host, port = self.place.split(":")
                 return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-            return self._database(self.place)
+            return self.database(self.place)
 
-    def look(self) -> BaseStorage:
-        """Open it to see what is there, past a proxy."""
-        return self._database(self.behind) if self.kind == "grpc" else self.open()
+    @contextlib.contextmanager
+    def look(self) -> Iterator[BaseStorage]:
+        """Open it to see what is there, past a proxy, and close it again."""
+        storage = self.database(self.behind) if self.kind == "grpc" else self.open()
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            if self.kind != "journal":
+                # Optuna has no way to close the connections of a database.
+                storage._backend.engine.dispose()
 
-    def _database(self, url: str) -> BaseStorage:
+    def database(self, url: str) -> Any:
+        """Open a database, wrapped in Optuna's cache of finished trials."""
         wait = {"connect_args": {"timeout": _SQLITE_TURN_SECONDS}}
         retry = RetryHeartbeatStaleTrialCallback() if self.retries else None
         storage = RDBStorage(
@@ -83,7 +93,6 @@ class Address:
             grace_period=GRACE if self.heartbeat else None,
             heartbeat_stale_trial_callback=retry,
         )
-        # Wrapped in Optuna's cache, without which finished trials are read again each time.
         return optuna.storages.get_storage(storage)
 
 
@@ -114,7 +123,8 @@ def fresh(
     url = databases.fresh(database, folder, file="study.db", durable=durable)
     address = Address(kind, url, heartbeat=heartbeat, retries=retries)
     # Tables are made here, not by several workers at once.
-    dataclasses.replace(address, kind=database).open().remove_session()
+    with dataclasses.replace(address, kind=database).look():
+        pass
     if kind != "grpc":
         yield address
         return
@@ -141,7 +151,7 @@ def _proxy(url: str) -> Iterator[str]:
 
 def _serve(url: str, port: int) -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    storage = Address("grpc", "", behind=url).look()
+    storage = Address("grpc", "").database(url)
     optuna.storages.run_grpc_proxy_server(storage, host="localhost", port=port)
 
 

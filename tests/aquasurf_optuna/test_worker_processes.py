@@ -63,7 +63,7 @@ def slow(*values: object) -> Any:
     ("kind", "n_trials"), [("sqlite", SHORT), *(slow(kind, LONG) for kind in storages.KINDS)]
 )
 def test_eight_workers_train_each_function_once(make: Make, kind: str, n_trials: int) -> None:
-    with Team(make(kind, n_trials=n_trials // WORKERS)) as team:
+    with Team(make(kind, n_trials=n_trials // WORKERS, together=WORKERS)) as team:
         team.start(WORKERS)
         team.join()
         trials, runs = team.trials(), team.runs()
@@ -94,7 +94,7 @@ def test_eight_workers_train_each_function_once(make: Make, kind: str, n_trials:
 def test_killed_workers_give_their_functions_back(
     make: Make, kind: str, settings: dict[str, Any], n_trials: int
 ) -> None:
-    with Team(make(kind, doomed=DOOMED, **settings)) as team:
+    with Team(make(kind, doomed=DOOMED, together=WORKERS, **settings)) as team:
         team.start(WORKERS)
         kill_some(team, seed=0)
         team.wait(lambda steps: is_enough(steps, n_trials))
@@ -125,7 +125,13 @@ def test_killed_workers_give_their_functions_back(
 def test_workers_share_a_store_of_features(make: Make, kind: str, tmp_path: Path) -> None:
     url = databases.fresh(kind, tmp_path)
     n_trials, pool_size = 80, 150
-    job = make(kind, n_trials=n_trials // WORKERS, features=url, pool_size=pool_size)
+    job = make(
+        kind,
+        n_trials=n_trials // WORKERS,
+        features=url,
+        pool_size=pool_size,
+        together=WORKERS,
+    )
     with Team(job) as team:
         team.start(WORKERS)
         team.join()

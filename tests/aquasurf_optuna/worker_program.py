@@ -73,6 +73,7 @@ class Job:
         pool_size: As for the sampler; all functions unless given.
         running_timeout: As for the sampler.
         features: The URL of a feature store; Fisher features are used where there is one.
+        together: How many workers wait for each other before their first trials.
     """
 
     address: Address
@@ -84,6 +85,7 @@ class Job:
     pool_size: int = len(CATALOGUE)
     running_timeout: float | None = None
     features: str | None = None
+    together: int = 0
 
     @property
     def stop(self) -> Path:
@@ -158,7 +160,10 @@ def work(job: Job, worker: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
     folder = Path(job.folder)
+    study = optuna.load_study(study_name=STUDY, storage=job.address.open(), sampler=job.sampler())
     log = Log(folder, worker)
+    while len(list(folder.glob("*.log"))) < job.together:
+        time.sleep(0.01)
 
     def train(trial: optuna.Trial) -> float:
         log.note("asked", trial.number)
@@ -174,7 +179,6 @@ def work(job: Job, worker: int) -> None:
         if job.stop.exists():
             study.stop()
 
-    study = optuna.load_study(study_name=STUDY, storage=job.address.open(), sampler=job.sampler())
     study.optimize(train, n_trials=job.n_trials, callbacks=[told])
 
 

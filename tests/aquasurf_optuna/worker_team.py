@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import get_context
@@ -78,10 +77,11 @@ class Team:
         self._numbers: Iterator[int] = itertools.count()
 
     def __enter__(self) -> Self:
-        """Make the study."""
-        storage = self.job.address.look()
-        optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
-        storage.remove_session()
+        """Make the study, unless it is there."""
+        with self.job.address.look() as storage:
+            optuna.create_study(
+                study_name=STUDY, storage=storage, direction="maximize", load_if_exists=True
+            )
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -156,12 +156,8 @@ class Team:
 
 def trials_of(address: Address) -> list[optuna.trial.FrozenTrial]:
     """Return the trials of the shared study."""
-    storage = address.look()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        trials = optuna.load_study(study_name=STUDY, storage=storage).get_trials()
-    storage.remove_session()
-    return trials
+    with address.look() as storage:
+        return optuna.load_study(study_name=STUDY, storage=storage).get_trials()
 
 
 def runs_of(steps: Iterable[Step], deaths: dict[int, float]) -> list[Run]:
