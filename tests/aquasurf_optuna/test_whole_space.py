@@ -149,6 +149,22 @@ def test_blocks_make_no_difference(
     assert whole.ranked(values, n=200, exclude=exclude) == wanted
 
 
+def test_of_many_values_the_best_and_a_spread_count(
+    catalogue: Catalogue,
+    rows: NDArray[np.float32],
+    whole: WholeSpace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, exclude = tried_values(catalogue), measured(catalogue)
+    best_first = sorted(values, key=lambda c: -values[c])
+    # Five best, and of the 25 others the first, the last and three evenly between.
+    learned = [*best_first[:5], *best_first[5::6]]
+    worth = worth_of(rows, {c: values[c] for c in learned}, None)
+    wanted = chosen_by_oracle(catalogue, worth, rows, values, exclude, 20)
+    monkeypatch.setattr(_whole_space, "_MOST_VALUES", 10)
+    assert whole.ranked(values, n=20, exclude=exclude) == wanted
+
+
 def test_the_oracle_fails_without_spacing(
     catalogue: Catalogue, rows: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
 ) -> None:
