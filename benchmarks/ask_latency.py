@@ -1,26 +1,38 @@
-"""Time that a sampler takes to propose the next function, beside TPE and random choice.
+"""Time and memory that a sampler takes to propose the next function, beside TPE, GP and random.
 
-Run with ``python -m benchmarks.ask_latency [--pool 2000] [--trials 110] [--storage URL]``. The
-space is the three-node one, the objective is synthetic and costs nothing, and the Fisher features
-lie in a store already. A proposal is ``study.ask()`` and the suggestion of the function; the table
-tells the median and the worst of the last twenty, so "at trial 100". The first proposal after the
-baselines is apart: it reads the features, imports and compiles UMAP, and lays the pool out.
-A storage in a database adds its own time for every sampler: each parameter is one transaction.
+Candidates are functions of the four-node space. Their Fisher vectors are made up, but as long as
+real ones (13,692 numbers are All-CNN-C's histograms, 288 the quantiles of a network of nine
+layers), and alike where outputs are; the objective is synthetic and costs nothing. Every sampler
+has a process of its own, so that its peak memory is its own, and one thread.
+
+A proposal is ``study.ask()`` and the suggestion of the function. The table tells the first one
+after the eight baselines, which reads the features, from a store up to 7,000 candidates, and places
+the candidates; and the median and the worst of the hundred and one that follow, in elapsed and in
+processor time, which differ where the machine has other work. A storage in a database adds its own
+time for every sampler: each parameter is one transaction.
+
+    python -m benchmarks.ask_latency [--cases 1000:13692 7000:13692 50000:288] [--storage URL]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import optuna
 import torch
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from numpy.typing import NDArray
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from torch import nn
 
 from aquasurf_optuna import (
@@ -31,102 +43,188 @@ from aquasurf_optuna import (
     FisherFeaturizer,
     SearchSpace,
 )
-from aquasurf_optuna.activation import ActivationFactory
+from aquasurf_optuna.features.featurizer import FisherFeature
+from aquasurf_optuna.features.outputs import output_features
 
-SPACE = SearchSpace.three_node()
+RESULTS = Path(__file__).parent / "results"
+SPACE = SearchSpace.four_node()
 N_BASELINES = 8
-N_LAST = 20
-DEPTH, WIDTH = 9, 12
+TARGET = "max(erf(x),arcsinh(x))"
+LATENT = 16
+MOST_STORED = 7000
+PEERS = {"TPE (Optuna)": TPESampler, "GP (Optuna)": GPSampler, "random": RandomSampler}
 
 
 class Latency(NamedTuple):
-    """Seconds that each proposal of a study took."""
+    """What one process measured; a proposal is an entry of both lists.
+
+    Attributes:
+        sampler: Name of the sampler.
+        candidates: How many it chose from, 0 for one that does not know candidates.
+        length: Of their Fisher vectors.
+        elapsed: Seconds.
+        processor: Seconds of processor time.
+        before: Peak memory before the sampler was made, MB.
+        peak: Peak memory at the end, MB.
+    """
 
     sampler: str
-    seconds: list[float]
+    candidates: int
+    length: int
+    elapsed: list[float]
+    processor: list[float]
+    before: float
+    peak: float
 
 
-def network(activation: ActivationFactory) -> nn.Module:
-    """As many layers as All-CNN-C, so features as long; small, so that they are quick to make."""
-    hidden = [layer for _ in range(DEPTH - 1) for layer in (nn.Linear(WIDTH, WIDTH), activation())]
-    return nn.Sequential(*hidden, nn.Linear(WIDTH, 10))
+class MadeUpFeaturizer(FisherFeaturizer):
+    """Smooth vectors of any length, alike for functions with like outputs."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(nn.Sequential, torch.zeros(1, 1), task=f"made-up-{length}")
+        rng = np.random.default_rng(0)
+        steps = rng.normal(size=(LATENT, length)) / np.sqrt(length)
+        self._basis = np.cumsum(steps, axis=1).astype(np.float32)
+
+    def __call__(self, expression: str | Expression) -> FisherFeature:
+        """Return a vector for a function."""
+        return FisherFeature(squashed(expression)[:LATENT].astype(np.float32) @ self._basis, None)
 
 
-def sampler_with_features(catalogue: Catalogue, pool_size: int, folder: str) -> AquaSurfSampler:
-    """Return a sampler that has to read the features of its pool, all of them in the store."""
-    inputs = torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(0))
-    featurizer = FisherFeaturizer(network, inputs, task="latency")
-    store = FeatureStore(f"sqlite:///{folder}/features.db")
-    # Of every function, since which ones the pool draws is the sampler's business.
-    featurizer.many([catalogue[number] for number in range(len(catalogue))], store=store)
+def squashed(expression: str | Expression) -> NDArray[np.float64]:
+    """Return a function's outputs, (1000,), between -1 and 1."""
+    parsed = Expression.parse(expression) if isinstance(expression, str) else expression
+    return np.tanh(np.nan_to_num(output_features([parsed])[0]))
+
+
+def make_sampler(options: argparse.Namespace) -> BaseSampler:
+    """Return the sampler that this process is for."""
+    if options.sampler in PEERS:
+        return PEERS[options.sampler](seed=0)
     return AquaSurfSampler(
         SPACE,
-        features=featurizer,
-        store=store,
-        catalogue=catalogue,
-        pool_size=pool_size,
+        features=MadeUpFeaturizer(options.length),
+        store=options.store,
+        surrogate=options.sampler,
+        catalogue=Catalogue.load(options.catalogue),
+        pool_size=options.candidates,
         seed=0,
     )
 
 
-def objective_of(catalogue: Catalogue) -> Callable[[Expression], float]:
-    """Return an objective that falls with the distance to a function that is no baseline."""
-    squashed = np.tanh(np.nan_to_num(catalogue.outputs))
-    target = squashed[catalogue.class_of("max(erf(x),arcsinh(x))")]
-    values = -np.sqrt(((squashed - target) ** 2).mean(axis=1))
-    return lambda expression: float(values[catalogue.class_of(expression)])
-
-
-def measure(
-    name: str,
-    sampler: BaseSampler,
-    objective: Callable[[Expression], float],
-    options: argparse.Namespace,
-) -> Latency:
-    """Run a study and time its proposals."""
+def measure(options: argparse.Namespace) -> Latency:
+    """Run a study in this process and time its proposals."""
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    target = squashed(TARGET)
+    before = _peak()
+    sampler = make_sampler(options)
     study = optuna.create_study(direction="maximize", sampler=sampler, storage=options.storage)
-    seconds = []
+    elapsed, processor = [], []
     for _ in range(options.trials):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         trial = study.ask()
         expression = SPACE.suggest(trial, "activation")
-        seconds.append(time.perf_counter() - start)
-        study.tell(trial, objective(expression))
-    return Latency(name, seconds)
+        elapsed.append(time.perf_counter() - start)
+        processor.append(time.process_time() - busy)
+        study.tell(trial, -float(np.sqrt(np.mean((squashed(expression) - target) ** 2))))
+    return Latency(
+        options.sampler, options.candidates, options.length, elapsed, processor, before, _peak()
+    )
+
+
+def _peak() -> float:
+    """Return this process's peak memory so far, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def in_own_process(options: argparse.Namespace, **settings: str | int) -> Latency:
+    """Measure in a new process."""
+    arguments = {"trials": options.trials, "storage": options.storage, **settings}
+    command = [sys.executable, "-m", "benchmarks.ask_latency"]
+    for name, value in arguments.items():
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, env={**os.environ, **threads}, stdout=subprocess.PIPE, check=True, text=True
+    )
+    return Latency(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def filled_store(catalogue: Catalogue, candidates: int, length: int, folder: str) -> str:
+    """Put the features that a sampler with seed 0 will ask for into a store; return its URL."""
+    url = f"sqlite:///{folder}/features_{candidates}_{length}.db"
+    seed = int(np.random.default_rng(0).integers(2**31 - 1))
+    drawn = catalogue.shuffled(seed)[:candidates]
+    with FeatureStore(url) as store:
+        MadeUpFeaturizer(length).many([catalogue[class_id] for class_id in drawn], store=store)
+    return url
+
+
+def row(latency: Latency) -> str:
+    """Return one row of the table."""
+    first, *rest = [1000 * seconds for seconds in latency.elapsed[N_BASELINES:]]
+    busy = [1000 * seconds for seconds in latency.processor[N_BASELINES + 1 :]]
+    candidates = f"{latency.candidates:,} of {latency.length:,}" if latency.candidates else ""
+    return (
+        f"| {latency.sampler} | {candidates} | {statistics.median(rest):.1f} | {max(rest):.1f} | "
+        f"{statistics.median(busy):.1f} | {max(busy):.1f} | {first / 1000:.2f} | "
+        f"{latency.peak:.0f} | {latency.peak - latency.before:.0f} |"
+    )
+
+
+HEADER = """\
+| sampler | candidates, numbers each | median, ms | worst, ms | median, processor ms \
+| worst, processor ms | first, s | peak memory, MB | of it the search's, MB |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pool", type=int, default=2000)
+    """Measure everything, or one sampler in this process."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--cases", nargs="+", default=["1000:13692", "7000:13692", "50000:288"])
+    parser.add_argument("--surrogates", nargs="+", default=["gp"])
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--trials", type=int, default=110)
     parser.add_argument("--storage", default=None, help="of the studies; in memory unless given")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--catalogue", default=None, help="a saved one of the four-node space")
+    for name in ("sampler", "store"):
+        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS)
+    for name in ("candidates", "length"):
+        parser.add_argument(f"--{name}", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    catalogue = Catalogue.of(SPACE)
-    objective = objective_of(catalogue)
+    if options.sampler is not None:
+        print(json.dumps(measure(options)._asdict()))
+        return
     with tempfile.TemporaryDirectory() as folder:
-        samplers = {
-            "AQuaSurF": sampler_with_features(catalogue, options.pool, folder),
-            "TPE (Optuna)": TPESampler(seed=0),
-            "random": RandomSampler(seed=0),
-        }
-        print(f"milliseconds a proposal, pool of {options.pool}, {options.threads} thread(s)")
-        print("| sampler | median, last 20 | worst, last 20 | first after 8 trials |")
-        print("|---|---|---|---|")
-        for name, sampler in samplers.items():
-            report(measure(name, sampler, objective, options))
+        measure_all(options, folder)
 
 
-def report(latency: Latency) -> None:
-    """Print one row."""
-    last = [1000 * seconds for seconds in latency.seconds[-N_LAST:]]
-    first = 1000 * latency.seconds[N_BASELINES]
-    print(
-        f"| {latency.sampler} | {statistics.median(last):.1f} | {max(last):.1f} | {first:.0f} |",
-        flush=True,
-    )
+def measure_all(options: argparse.Namespace, folder: str) -> None:
+    """Measure every sampler, write the table and print it as it grows."""
+    path = options.catalogue or f"{folder}/four_node.safetensors"
+    if not Path(path).exists():
+        Catalogue.of(SPACE).save(path)
+    catalogue = Catalogue.load(path)
+    lines = HEADER.splitlines()
+    print(HEADER, flush=True)
+
+    def add(latency: Latency) -> None:
+        lines.append(row(latency))
+        print(lines[-1], flush=True)
+        (RESULTS / "ask_latency.md").write_text("\n".join(lines) + "\n")
+
+    for name in options.peers:
+        add(in_own_process(options, sampler=name))
+    for case in options.cases:
+        candidates, length = map(int, case.split(":"))
+        settings: dict[str, str | int] = {"candidates": candidates, "length": length}
+        if candidates <= MOST_STORED:
+            settings["store"] = filled_store(catalogue, candidates, length, folder)
+        for name in options.surrogates:
+            add(in_own_process(options, sampler=name, catalogue=path, **settings))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from aquasurf_optuna import InitializationError
-from lightning_modules.digits_recipe import DIGITS_RECIPE, DigitsRecipe, train_digits
+from lightning_modules.digits_recipe import DIGITS_RECIPE, train_digits
 
 TRAINING_SEED = 0
 RESULTS = Path(__file__).parent / "results"
 DIGITS_TRAININGS = RESULTS / "digits_trainings.jsonl"
 """The three-node space by the quickstart's recipe."""
+
+
+def train_once(function: str) -> float:
+    """Train by the quickstart's recipe; return the validation accuracy.
+
+    Raises:
+        InitializationError: If the network cannot be initialised.
+    """
+    return train_digits(function, seed=TRAINING_SEED).validation_accuracy
 
 
 class Trainings:
@@ -21,12 +32,18 @@ class Trainings:
 
     Args:
         path: The file; it is made if it is not there.
-        recipe: How a function that is not in the file yet is trained, with `TRAINING_SEED`.
+        recipe: What its accuracies depend on.
+        train: Trains a function that is not in the file yet, by that recipe.
     """
 
-    def __init__(self, path: Path, recipe: DigitsRecipe = DIGITS_RECIPE) -> None:
+    def __init__(
+        self,
+        path: Path,
+        recipe: object = DIGITS_RECIPE,
+        train: Callable[[str], float] = train_once,
+    ) -> None:
         self.path = path
-        self._recipe = recipe
+        self._train = train
         self._known: dict[str, float | None] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -55,11 +72,9 @@ class Trainings:
             self._known[row["function"]] = row["accuracy"]
 
     def _add(self, function: str) -> None:
-        try:
-            result = train_digits(function, seed=TRAINING_SEED, recipe=self._recipe)
-            accuracy = round(result.validation_accuracy, 6)
-        except InitializationError:
-            accuracy = None
+        accuracy: float | None = None
+        with contextlib.suppress(InitializationError):
+            accuracy = round(self._train(function), 6)
         self._known[function] = accuracy
         line = json.dumps({"function": function, "accuracy": accuracy}) + "\n"
         # One small write to a file opened for appending does not mix with other processes' ones.

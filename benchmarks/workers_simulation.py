@@ -57,7 +57,7 @@ N_TRIALS = {1: 128, 8: 128, 64: 256, 512: 1024}
 FINISHED = (25, 50, 100, 200, 500, 1000)
 HOURS = (1, 2, 4, 8)
 SHARE = 0.8
-"""Of a table, how much is among the candidates of one seed; so seeds differ, with one worker too."""
+"""How much of a table is candidates for one seed: so seeds differ with one worker, too."""
 N_MADE = 5000
 N_NUMBERS = 64
 BOUND = 20.0
