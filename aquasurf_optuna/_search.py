@@ -260,7 +260,9 @@ class Search:
         return [*history.values, *others]
 
     def _knows(self, history: History) -> bool:
-        return all(key in self.pool.rows for key in self._learned_from(history))
+        """Say whether the pool has everything that can be learned from; it then need not grow."""
+        keys = self._learned_from(history)
+        return all(key in self.pool.rows or not self.pool.is_valid(key) for key in keys)
 
     def _fit(self, pool: CandidatePool, history: History, objective: int) -> bool:
         """Fit to one objective; False where nothing tried has valid features."""

@@ -226,3 +226,20 @@ def test_several_activations_without_stored_features(store: FeatureStore, tiny: 
     assert pairs[0] == [tiny.class_of("relu(x)")] * 2
     assert any(first != second for first, second in pairs[1:])
     assert tiny.class_of("mul(x,x)") not in np.array(pairs)
+
+
+def test_functions_without_features_do_not_make_each_proposal_copy_the_pool(
+    store: FeatureStore, tiny: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold some hundred megabytes."""
+    put(store, "mul(x,x)", "mul(relu(x),tanh(x))", "add(relu(x),x)")
+    put(store, "tanh(x)", reason="no spectrum")
+    sampler = sampler_of(store, tiny, baselines=("relu(x)", "tanh(x)"))
+    study = optuna.create_study(sampler=sampler)
+    monkeypatch.setattr("aquasurf_optuna._candidates.CandidatePool.copy", None)
+    study.optimize(lambda t: float(len(str(TINY.suggest(t, "activation")))), n_trials=5)
+    told = [sampler.explain(trial) for trial in study.trials[-2:]]
+    assert [(each.reason, each.n_observed) for each in told if each] == [
+        ("predicted", 1),
+        ("predicted", 2),
+    ]
