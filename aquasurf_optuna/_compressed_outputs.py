@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aquasurf_optuna.features.outputs import N_INPUTS
-from aquasurf_optuna.surrogate._base import OUTPUT_BOUND
+from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -68,6 +68,8 @@ AQUASURF = (
     "store",
     "surrogate._distances",
     "surrogate._growing",
+    "surrogate._checks",
+    "surrogate._observations",
     "surrogate._base",
     "surrogate._acquisition",
     "surrogate._targets",

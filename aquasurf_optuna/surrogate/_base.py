@@ -18,10 +18,8 @@ minus infinity says that the candidate failed to train.
 
 from __future__ import annotations
 
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
@@ -29,8 +27,18 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import pairwise_distances
 
 from aquasurf_optuna.exceptions import SurrogateError
+from aquasurf_optuna.surrogate._checks import (
+    FEATURES,
+    OUTPUT_BOUND,
+    checked_features,
+    checked_rows,
+    checked_values,
+    is_integer,
+    needed_features,
+)
 from aquasurf_optuna.surrogate._distances import DistanceColumns, distance_column
 from aquasurf_optuna.surrogate._growing import GrowingRows
+from aquasurf_optuna.surrogate._observations import Observations, one_value_a_row
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -38,55 +46,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-FEATURES = ("both", "fisher", "outputs")
-
-#: Outputs are cut at this bound before they are compared. Beyond it a function explodes, and how
-#: far it does so (exp(sinh(5)) is 10^32) would drown every difference between ordinary functions.
-OUTPUT_BOUND = 20.0
-
 #: Distances to what was tried are kept, as far as they fit in here.
 COLUMN_BYTES = 800_000_000
 
 METRICS = {"fisher": "manhattan", "outputs": "euclidean"}
 """The distances of Equations 2 and 3, up to a factor."""
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What was seen of the candidates, checked; rows are distinct and in order.
-
-    Attributes:
-        rows: int array ``(t,)``.
-        values: float64 array ``(t,)``, the mean of each row's values; minus infinity where all of
-            them were failures. A failure beside other values counts as the worst of all.
-        running: int array ``(r,)``, distinct rows whose values are on their way.
-        others: Observations of other studies, on scales of their own, without `running`.
-    """
-
-    rows: Indices
-    values: Floats
-    running: Indices
-    others: tuple[Observations, ...] = ()
-
-    @property
-    def filled(self) -> Floats:
-        """Values with failures as the worst value, or one below it where all others are alike."""
-        return replace_failures(self.values)
-
-
-def replace_failures(values: Floats) -> Floats:
-    """Return values with minus infinity replaced by the worst finite one.
-
-    Where the finite ones are all alike it is one less, since a failure must differ; where there are
-    none it is 0.
-    """
-    finite = values[np.isfinite(values)]
-    if len(finite) == len(values):
-        return values
-    worst = float(finite.min()) if len(finite) else 0.0
-    if len(finite) and worst == finite.max():
-        worst -= 1.0
-    return np.where(np.isfinite(values), values, worst)
 
 
 class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no type hints
@@ -366,73 +330,27 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         self, rows: ArrayLike, values: ArrayLike, *, allow_none: bool = False
     ) -> Observations:
         indices = self._checked_rows(rows)
-        observed = np.asarray(values, dtype=np.float64)
-        if observed.shape != indices.shape or (observed.size == 0 and not allow_none):
-            raise SurrogateError(
-                f"rows and values must be equally long and hold at least one observation, but got "
-                f"shapes {indices.shape} and {observed.shape}"
-            )
-        wrong = ~np.isfinite(observed) & (observed != -np.inf)
-        if wrong.any():
-            raise SurrogateError(
-                f"values must be finite, or minus infinity for a failure, but got "
-                f"{observed[wrong][0]} for row {indices[wrong][0]}"
-            )
-        unique, inverse = np.unique(indices, return_inverse=True)
-        counts = np.bincount(inverse)
-        means = np.bincount(inverse, weights=replace_failures(observed)) / np.maximum(counts, 1)
-        failures = np.bincount(inverse, weights=observed == -np.inf)
-        means[failures == counts] = -np.inf
-        return Observations(unique, means, np.zeros(0, dtype=np.intp))
+        observed = checked_values(values, indices, allow_none=allow_none)
+        nobody = np.zeros(0, dtype=np.intp)
+        return Observations(*one_value_a_row(indices, observed), nobody)
+
+    def _checked_rows(self, rows: ArrayLike) -> Indices:
+        return checked_rows(rows, self.n_rows_)
 
     def _checked_parts(
         self, outputs: ArrayLike | None, fisher: ArrayLike | None
     ) -> dict[str, NDArray[np.float32]]:
         given = {"fisher": fisher, "outputs": outputs}
         parts = {
-            name: self._checked_features(name, given[name])
+            name: checked_features(
+                name, given[name], setting=self.features, bound=self.output_bound
+            )
             for name in needed_features(self.features)
         }
         lengths = {name: len(part) for name, part in parts.items()}
         if len(set(lengths.values())) > 1:
             raise SurrogateError(f"the features must have equally many rows, but got {lengths}")
         return parts
-
-    def _checked_features(self, name: str, features: ArrayLike | None) -> NDArray[np.float32]:
-        if features is None:
-            raise SurrogateError(f"features={self.features!r} needs {name}, but got None")
-        array = np.asarray(features)
-        if array.ndim != 2 or 0 in array.shape:
-            raise SurrogateError(
-                f"{name} must be a non-empty array of shape (rows, features), but got {array.shape}"
-            )
-        if name == "outputs" and self.output_bound is not None:
-            bound = self.output_bound
-            array = np.clip(np.nan_to_num(array, nan=bound, posinf=bound, neginf=-bound),
-                            -bound, bound)  # fmt: skip
-        elif not np.isfinite(array).all():
-            row = int(np.argwhere(~np.isfinite(array))[0, 0])
-            raise SurrogateError(
-                f"{name} must be finite, but row {row} is not; leave candidates with an invalid "
-                "spectrum out"
-            )
-        return array.astype(np.float32)
-
-    def _checked_rows(self, rows: ArrayLike) -> Indices:
-        indices = np.asarray(rows)
-        if indices.size == 0:
-            return np.zeros(0, dtype=np.intp)
-        if (
-            indices.ndim != 1
-            or not np.issubdtype(indices.dtype, np.integer)
-            or indices.min() < 0
-            or indices.max() >= self.n_rows_
-        ):
-            raise SurrogateError(
-                f"rows must be a one-dimensional array of integers from 0 to {self.n_rows_ - 1}, "
-                f"the embedded rows, but got {np.array2string(indices, threshold=10)}"
-            )
-        return indices.astype(np.intp)
 
     def _check_parameters(self) -> None:
         owner = type(self).__name__
@@ -451,23 +369,8 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             raise SurrogateError(f"call {method}() of this {type(self).__name__} first")
 
 
-def needed_features(features: str) -> tuple[str, ...]:
-    """Return the names of the arrays that the setting `features` needs."""
-    return ("fisher", "outputs") if features == "both" else (features,)
-
-
 def _usual_distance(rows: NDArray[np.float32], metric: str) -> float:
     distances = pairwise_distances(rows, metric=metric)
     apart = distances[np.triu_indices(len(rows), 1)]
     middle = float(np.median(apart)) if len(apart) else 0.0
     return middle if middle > 0 else float(apart.max(initial=0.0)) or 1.0
-
-
-def is_integer(value: Any) -> bool:
-    """Say whether a value is an integer, and no truth value."""
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def is_number(value: Any) -> bool:
-    """Say whether a value is a real number, and no truth value."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aquasurf_optuna.surrogate._base import Observations, Surrogate
+from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._transfer import unit_ranks
 from aquasurf_optuna.surrogate._wrapping import WrappingSurrogate
 

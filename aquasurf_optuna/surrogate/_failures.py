@@ -19,8 +19,10 @@ from aquasurf_optuna.surrogate._acquisition import (
     acquisition_values,
     check_acquisition,
 )
-from aquasurf_optuna.surrogate._base import Observations, Surrogate, is_number
+from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._checks import is_number
 from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
+from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._wrapping import WrappingSurrogate
 
 if TYPE_CHECKING:

@@ -18,15 +18,11 @@ from aquasurf_optuna.surrogate._acquisition import (
     acquisition_values,
     check_acquisition,
 )
-from aquasurf_optuna.surrogate._base import (
-    COLUMN_BYTES,
-    OUTPUT_BOUND,
-    Observations,
-    Surrogate,
-    is_number,
-)
+from aquasurf_optuna.surrogate._base import COLUMN_BYTES, Surrogate
+from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND, is_number
 from aquasurf_optuna.surrogate._distances import DistanceColumns
 from aquasurf_optuna.surrogate._gp_fit import Posterior, Prior, fit_hyperparameters
+from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._targets import (
     TARGETS,
     Scale,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aquasurf_optuna.exceptions import SurrogateError
-from aquasurf_optuna.surrogate._base import Observations, Surrogate, is_integer, is_number
+from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._checks import is_integer, is_number
+from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._transfer import OneStudySurrogate, unit_ranks
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ import numpy as np
 from scipy.stats import kendalltau, rankdata
 
 from aquasurf_optuna.surrogate._acquisition import Acquisition, acquisition_values
-from aquasurf_optuna.surrogate._base import Observations, Surrogate
+from aquasurf_optuna.surrogate._base import Surrogate
+from aquasurf_optuna.surrogate._observations import Observations
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.neighbors import KNeighborsRegressor
 
 from aquasurf_optuna.exceptions import SurrogateError
-from aquasurf_optuna.surrogate._base import is_integer
+from aquasurf_optuna.surrogate._checks import is_integer
 from aquasurf_optuna.surrogate._umap_plane import UmapSurrogate
 
 if TYPE_CHECKING:

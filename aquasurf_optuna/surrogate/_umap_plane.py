@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aquasurf_optuna.surrogate import _umap
-from aquasurf_optuna.surrogate._base import METRICS, Observations
+from aquasurf_optuna.surrogate._base import METRICS
 from aquasurf_optuna.surrogate._distances import distance_column
+from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._transfer import OneStudySurrogate
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sklearn.svm import SVR
 
 from aquasurf_optuna.exceptions import SurrogateError
 from aquasurf_optuna.surrogate._acquisition import Acquisition, check_acquisition
-from aquasurf_optuna.surrogate._base import is_integer, is_number
+from aquasurf_optuna.surrogate._checks import is_integer, is_number
 from aquasurf_optuna.surrogate._umap_plane import UmapSurrogate
 
 if TYPE_CHECKING:

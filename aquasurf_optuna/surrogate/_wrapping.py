@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 from sklearn.base import clone
 
 from aquasurf_optuna.exceptions import SurrogateError
-from aquasurf_optuna.surrogate._base import (
-    COLUMN_BYTES,
-    Observations,
-    Surrogate,
-    needed_features,
-)
+from aquasurf_optuna.surrogate._base import COLUMN_BYTES, Surrogate
+from aquasurf_optuna.surrogate._checks import needed_features
 from aquasurf_optuna.surrogate._distances import DistanceColumns
+from aquasurf_optuna.surrogate._observations import Observations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

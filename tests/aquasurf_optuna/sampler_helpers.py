@@ -18,7 +18,7 @@ from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
 from aquasurf_optuna.surrogate import Surrogate
-from aquasurf_optuna.surrogate._base import Observations
+from aquasurf_optuna.surrogate._observations import Observations
 
 TINY = SearchSpace(
     "binary(unary(x),unary(x))", unary=("relu", "tanh", "identity", "zero"), binary=("add", "mul")

@@ -13,7 +13,7 @@ from aquasurf_optuna._whole_space import EXPLORATION, LEAST_DISTANCE, WholeSpace
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.space import SearchSpace
-from aquasurf_optuna.surrogate._base import OUTPUT_BOUND
+from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND
 from aquasurf_optuna.surrogate._gaussian_process import GaussianProcessSurrogate
 from tests.oracles.whole_space_oracle import output_distance, spread_choice
 
