@@ -70,7 +70,8 @@ class FailureAwareSurrogate(WrappingSurrogate):
     which little is known are not written off; while nothing has trained, it alone ranks.
 
     :meth:`predict` is the mean and the standard deviation of a mixture: a failure with 1 - p, a
-    success with p.
+    success with p. While all observations are failures, what a success is worth is not known, and
+    predictions are those of a failure, without a spread.
 
     Running candidates go to both models, and so do other studies, in which the level of failure is
     always found as for ``failure_value=None``.
@@ -152,9 +153,12 @@ class FailureAwareSurrogate(WrappingSurrogate):
         self._floor = _level_of_failures(observations.filled, trained) if len(rows) else 0.0
 
     def _predicted(self, rows: Indices) -> tuple[Floats, Floats]:
-        if not self._any_success:
-            worst = float(self.observations_.filled.max(initial=0.0))
-            return np.full(len(rows), worst), np.full(len(rows), np.nan)
+        own = self.observations_
+        if not self._any_success or (
+            len(own.rows) and not (own.values > self.failure_level_).any()
+        ):
+            failure = float(np.median(own.filled)) if len(own.rows) else 0.0
+            return np.full(len(rows), failure), np.full(len(rows), np.nan)
         mean, std = self.members_[0].predict(rows, return_std=True)
         p, gain = self.chance(rows), mean - self._floor
         variance = p * np.nan_to_num(std) ** 2 + p * (1 - p) * gain**2

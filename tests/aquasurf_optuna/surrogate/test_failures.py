@@ -129,6 +129,16 @@ def test_after_failures_alone_the_unlike_come_first() -> None:
     assert LABELS[np.argmax(fitted.acquire(EVERY))] != 0
 
 
+@pytest.mark.parametrize("others", [[], [(np.arange(16), VALUES[:16])]])
+def test_before_a_success_its_worth_is_not_known(others: Any) -> None:
+    fitted = surrogate(failure_value=-2.0).fit([0, 4, 8], [-2.3, -2.2, -2.1], others=others)
+    predicted, spread = fitted.predict(EVERY, return_std=True)
+
+    np.testing.assert_array_equal(predicted, -2.2)
+    assert np.isnan(spread).all()
+    assert len(set(fitted.acquire(EVERY))) > 20
+
+
 def test_what_fails_elsewhere_is_avoided() -> None:
     others = [(np.arange(16), 100 * VALUES[:16])]
     chances = surrogate().fit([1, 5], [0.5, 0.6], others=others).chance(EVERY[16:])
