@@ -1,4 +1,4 @@
-"""The command `aquasurf features`: Fisher features ahead of a study, and a look at their store.
+"""The command `aquasurf features`: Fisher features ahead of a study or beside it, and their store.
 
 A YAML file says what is measured and where the features go; options of the command line go before
 it. What builds the featurizer is named by its import path, so that the file describes any network.
@@ -18,9 +18,12 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from aquasurf_optuna._beside_command import measure_beside
+from aquasurf_optuna._stored_study import stored_study
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, PrecomputeOptions
+from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.store import FeatureStore
 
@@ -43,6 +46,10 @@ class FeaturesSettings:
         timeout: Seconds that one function may take, or None.
         memory: GiB of resident memory that one function may need, or None.
         seed: The sampler's seed.
+        storage: URL of the database of a study to work beside, or None.
+        study: That study's name, or None to work ahead.
+        name: Name of the activation in that study.
+        follow: Whether functions are measured where that study points to.
     """
 
     featurizer: Mapping[str, Any] | None = None
@@ -53,6 +60,10 @@ class FeaturesSettings:
     timeout: float | None = 600.0
     memory: float | None = None
     seed: int = 0
+    storage: str | None = None
+    study: str | None = None
+    name: str = "activation"
+    follow: bool = True
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -64,6 +75,10 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "timeout": (int, float, NoneType),
     "memory": (int, float, NoneType),
     "seed": (int,),
+    "storage": (str,),
+    "study": (str,),
+    "name": (str,),
+    "follow": (bool,),
 }
 _FEATURIZER_KINDS: dict[str, tuple[type, ...]] = {"call": (str,), "arguments": (dict,)}
 
@@ -71,7 +86,8 @@ _FEATURIZER_KINDS: dict[str, tuple[type, ...]] = {"call": (str,), "arguments": (
 def add_features(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
     parser = commands.add_parser(
-        "features", help="compute Fisher features ahead of a study, or look at a feature store"
+        "features",
+        help="compute Fisher features ahead of a study or beside it, or look at a feature store",
     )
     parser.set_defaults(run=run_features)
     parser.add_argument("--config", metavar="FILE", help="YAML: what to measure, and how")
@@ -96,6 +112,16 @@ def add_features(commands: Any) -> None:
         help='memory that one function may need, or "none" (default: none)',
     )
     parser.add_argument("--seed", type=int, help="the sampler's seed (default: 0)")
+    parser.add_argument(
+        "--study", metavar="NAME", help="measure beside this study, for workers with pool='stored'"
+    )
+    parser.add_argument("--storage", metavar="URL", help="of that study: sqlite:///study.db, ...")
+    parser.add_argument("--name", help="of the activation in that study (default: activation)")
+    parser.add_argument(
+        "--follow",
+        action=argparse.BooleanOptionalAction,
+        help="measure where that study points to (default), or at random",
+    )
     parser.add_argument("--task", metavar="NAME", help="with --status and --export: of one task")
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--status", action="store_true", help="print what the store holds")
@@ -140,19 +166,59 @@ def _compute(settings: FeaturesSettings) -> int:
     try:
         featurizer = _featurizer(settings.featurizer)
         print(f"task {featurizer.task} in {store.url}", flush=True)
-        summary = featurizer.precompute(
-            Catalogue.of(space),
-            settings.n,
-            store=store,
-            n_jobs=settings.jobs,
-            seed=settings.seed,
-            options=options,
-        )
+        work = _ahead if settings.study is None else _beside
+        done = work(settings, space, featurizer, store, options)
     except KeyboardInterrupt:
         print("interrupted: what is measured is kept, and the same command goes on from there")
         return _INTERRUPTED
-    print(summary)
+    print(done)
     return 0
+
+
+def _ahead(
+    settings: FeaturesSettings,
+    space: SearchSpace,
+    featurizer: FisherFeaturizer,
+    store: FeatureStore,
+    options: PrecomputeOptions,
+) -> str:
+    summary = featurizer.precompute(
+        Catalogue.of(space),
+        settings.n,
+        store=store,
+        n_jobs=settings.jobs,
+        seed=settings.seed,
+        options=options,
+    )
+    return str(summary)
+
+
+def _beside(
+    settings: FeaturesSettings,
+    space: SearchSpace,
+    featurizer: FisherFeaturizer,
+    store: FeatureStore,
+    options: PrecomputeOptions,
+) -> str:
+    if settings.storage is None or settings.study is None:
+        raise AquaSurfError(
+            f"where is the study {settings.study!r}? Say --storage URL, such as sqlite:///study.db"
+        )
+    sampler = AquaSurfSampler(
+        {settings.name: space},
+        features=featurizer,
+        store=store,
+        pool="stored",
+        seed=settings.seed,
+    )
+    return measure_beside(
+        sampler,
+        stored_study(settings.storage, settings.study),
+        settings.n,
+        n_jobs=settings.jobs,
+        follow=settings.follow,
+        options=options,
+    )
 
 
 def _settings(options: argparse.Namespace) -> FeaturesSettings:
@@ -172,6 +238,8 @@ def _settings(options: argparse.Namespace) -> FeaturesSettings:
             raise AquaSurfError(f"{name} must be positive, or null for no limit, got {value}")
     if settings.jobs == 0 or settings.jobs < -1:
         raise AquaSurfError(f"jobs must be 1 or more, or -1 for every core, got {settings.jobs}")
+    if settings.storage is not None and settings.study is None:
+        raise AquaSurfError(f"which study of {settings.storage}? Say --study NAME")
     if settings.seed < 0:
         raise AquaSurfError(f"seed must be 0 or more, got {settings.seed}")
     return settings
@@ -199,7 +267,9 @@ def _checked(content: Any, kinds: Mapping[str, tuple[type, ...]], where: str) ->
         if key not in kinds:
             raise AquaSurfError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")
         # True is an int to Python, but not to whoever writes `n: true`.
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+        if not isinstance(value, kinds[key]) or (
+            isinstance(value, bool) and bool not in kinds[key]
+        ):
             names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds[key])
             raise AquaSurfError(f"{key} in {where} must be {names}, got {value!r}")
     return content

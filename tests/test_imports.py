@@ -109,6 +109,8 @@ AQUASURF = (
     "_front_report",
     "report",
     "_discovered_command",
+    "_stored_study",
+    "_beside_command",
     "_features_command",
     "_show_command",
     "cli",
