@@ -63,7 +63,7 @@ def test_the_rule_by_hand() -> None:
     acquired = np.array([[10.0, 0.0], [8.0, 3.0], [0.0, 4.0]])
     # Shortfalls from the best, from 0 to 1: (0, 1), (0.2, 0.25), (1, 0).
     score = scalarized(acquired, np.array([0.5, 0.5]))
-    expected = [-(0.5 + 0.025), -(0.125 + 0.05 * 0.225), -(0.5 + 0.025)]
+    expected = [-(0.5 + 0.005), -(0.125 + 0.01 * 0.225), -(0.5 + 0.005)]
     np.testing.assert_allclose(score, expected)
     np.testing.assert_array_equal(scalarized(acquired[:, :1], np.ones(1)), acquired[:, 0])
 
