@@ -1,5 +1,7 @@
 """The README's code and the examples run as they stand, only smaller."""
 
+import dataclasses
+import functools
 import json
 import re
 import shlex
@@ -16,9 +18,11 @@ import yaml
 from torch import nn
 
 import aquasurf_optuna
-from aquasurf_optuna import AquaSurfSampler, Expression, SearchSpace
+from aquasurf_optuna import SURROGATES, AquaSurfSampler, Expression, SearchSpace
+from aquasurf_optuna._drawing import POOLS
 from aquasurf_optuna.cli import main
-from examples import existing_study, lightning_study, own_script, quickstart
+from aquasurf_optuna.surrogate import DEFAULT_SURROGATE
+from examples import existing_study, lightning_study, multi_objective, own_script, quickstart
 from lightning_modules.cli import run
 from lightning_modules.digits_recipe import DIGITS_RECIPE
 from tests.lightning_modules.data.stand_ins import write_cifar
@@ -97,6 +101,24 @@ def test_the_code_about_spaces_runs(tmp_path: Path) -> None:
     assert "175 add(relu(x),mul(0.1,tanh(x))) 17" in done.stdout
     assert r"swish(mul(-2,x)) \text{Swish}(-2x)" in done.stdout
     assert (tmp_path / "three_node.safetensors").exists()
+
+
+def test_the_code_about_the_sampler_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs/sampler.md").read_text()
+    script = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
+    # In a process of its own, as a reader would run it.
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "'stem': '" in done.stdout
+    assert "ranked best by the surrogate among the candidates that are free" in done.stdout
+    assert (tmp_path / "report.html").exists()
+
+
+def test_the_page_about_the_sampler_names_every_surrogate_and_pool() -> None:
+    page = (ROOT / "docs/sampler.md").read_text()
+    for name in (*SURROGATES, *POOLS):
+        assert re.search(rf'^\|.*`"{name}"`', page, flags=re.MULTILINE)
+    assert f'`"{DEFAULT_SURROGATE}"` | the default' in page
 
 
 def test_the_readmes_recipe_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +260,44 @@ def test_an_existing_study_goes_on_with_the_activation_as_one_more_parameter(
     assert all("lr" in t.params for t in study.trials)
     features = sqlite3.connect(database).execute("select count(*) from sqlite_master").fetchone()
     assert features[0] > 1
+
+
+def test_two_objectives_make_a_front_of_functions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = dataclasses.replace(DIGITS_RECIPE, epochs=1)
+    train = functools.partial(multi_objective.train_digits, recipe=short)
+    monkeypatch.setattr(multi_objective, "train_digits", train)
+    arguments = ["--trials", "10", "--pool", "12", "--output", str(tmp_path)]
+    multi_objective.main(arguments)
+    printed = capsys.readouterr().out
+    study = optuna.load_study(
+        study_name="accuracy and cost", storage=f"sqlite:///{tmp_path / 'study.db'}"
+    )
+    front = re.findall(r"^  (0\.\d+) +(\d+) bytes  (\S+)$", printed, flags=re.MULTILINE)
+    assert len(study.trials) == 10
+    assert len(front) == len(study.best_trials)
+    assert sorted(float(accuracy) for accuracy, _, _ in front) == pytest.approx(
+        sorted(trial.values[0] for trial in study.best_trials), abs=1e-3
+    )
+    assert "Plotly.newPlot(" in (tmp_path / "report.html").read_text()
+    # Again, and there is nothing left to train.
+    multi_objective.main(arguments)
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        # One kernel reads four bytes and writes four; each other one of these adds its own.
+        ("relu(x)", 8),
+        ("max(identity(x),zero(x))", 8),
+        ("add(tanh(x),relu(x))", 8 + 8 + 12),
+        ("identity(x)", 0),
+    ],
+)
+def test_the_memory_that_a_function_moves(text: str, n_bytes: int) -> None:
+    assert multi_objective.memory_moved(Expression.parse(text)) == n_bytes
 
 
 def test_lightning_runs_are_trials(
