@@ -26,24 +26,21 @@ Recipe: TypeAlias = Callable[[str, int], Surrogate]
 DEFAULT_SURROGATE = "gp"
 
 
-def _ensemble(features: str, random_state: int) -> Surrogate:
-    return EnsembleSurrogate(
-        [
-            GaussianProcessSurrogate(features=features, random_state=random_state),
-            UmapKnnSurrogate(features=features, random_state=random_state),
-        ]
-    )
+def _gp(features: str, random_state: int) -> Surrogate:
+    return GaussianProcessSurrogate(features=features, random_state=random_state)
 
 
 def _gp_failures(features: str, random_state: int) -> Surrogate:
-    return FailureAwareSurrogate(
-        GaussianProcessSurrogate(features=features, random_state=random_state)
-    )
+    return FailureAwareSurrogate(_gp(features, random_state))
+
+
+def _ensemble(features: str, random_state: int) -> Surrogate:
+    return EnsembleSurrogate([_gp(features, random_state), _gp_failures(features, random_state)])
 
 
 SURROGATES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "gp": lambda f, seed: GaussianProcessSurrogate(features=f, random_state=seed),
+        "gp": _gp,
         "gp-failures": _gp_failures,
         "paper": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
         "umap-knn": lambda f, seed: UmapKnnSurrogate(features=f, random_state=seed),
@@ -54,7 +51,19 @@ SURROGATES: Mapping[str, Recipe] = MappingProxyType(
         "novelty": lambda f, seed: NoveltySurrogate(features=f, random_state=seed),
     }
 )
-"""How each surrogate that has a name is made."""
+"""How each surrogate that has a name is made.
+
+===============  =================================================================================
+``gp``           Gaussian process on the two feature distances
+``gp-failures``  the same for the values of what trains, beside one for whether it trains
+``ensemble``     the two of them
+``paper``        the paper's: nearest neighbours (3) on a UMAP of the features; also ``umap-knn``
+``umap-forest``  the paper's other models on the same map: a random forest,
+``umap-svr``     support vectors,
+``umap-gp``      and a Gaussian process
+``novelty``      what is least like all that was tried, whatever its value
+===============  =================================================================================
+"""
 
 
 def make_surrogate(which: str | Surrogate | None, *, features: str, random_state: int) -> Surrogate:

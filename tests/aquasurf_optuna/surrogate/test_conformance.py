@@ -151,8 +151,11 @@ def test_a_newcomer_like_a_known_row_is_treated_like_it(name: str) -> None:
     outputs, fisher, _ = clusters()
     surrogate = embedded(name).extend(outputs[[3, 12]], fisher[[3, 12]]).fit(ROWS, VALUES)
 
-    for array in said(surrogate, np.arange(42)):
-        np.testing.assert_allclose(array[[40, 41]], array[[3, 12]], rtol=1e-5, atol=1e-6)
+    mean, std, worth = said(surrogate, np.arange(42))
+    # Where an ensemble counts ranks, rounding can tell two equals apart.
+    atol = 1 / 42 if name == "ensemble" else 1e-6
+    for array, tolerance in ((mean, 1e-6), (std, 1e-6), (worth, atol)):
+        np.testing.assert_allclose(array[[40, 41]], array[[3, 12]], rtol=1e-5, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", NAMES)
