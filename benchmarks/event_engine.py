@@ -87,6 +87,7 @@ class _Simulation:
         self._running: list[tuple[float, int]] = []
         self._trials: dict[int, Trial] = {}
         self._finished: list[int] = []
+        self._unfinished: dict[int, None] = {}
 
     def run(self) -> list[Trial]:
         self._begin_batch()
@@ -106,12 +107,15 @@ class _Simulation:
         while self._running and self._running[0][0] <= self._now:
             _, number = heapq.heappop(self._running)
             self._finished.append(number)
+            del self._unfinished[number]
             self._waiting.append((self._trials[number].worker, self._now))
 
     def _take_batch(self) -> None:
         if self._making is not None and self._making[0] <= self._now:
             _, n = self._making
-            self._stored.extend(range(self._n_proposed, self._n_proposed + n))
+            new = range(self._n_proposed, self._n_proposed + n)
+            self._stored.extend(new)
+            self._unfinished.update(dict.fromkeys(new))
             self._n_proposed += n
             self._making = None
 
@@ -127,7 +131,5 @@ class _Simulation:
         n = min(self._team.batch, len(self._training) - self._n_proposed)
         wanted = len(self._waiting) + self._team.ahead
         if self._making is None and n > 0 and len(self._stored) < wanted:
-            done = set(self._finished)
-            unfinished = [number for number in range(self._n_proposed) if number not in done]
-            seconds = self._propose(n, tuple(self._finished), tuple(unfinished))
+            seconds = self._propose(n, tuple(self._finished), tuple(self._unfinished))
             self._making = (self._now + seconds, n)

@@ -10,7 +10,8 @@ one by one                  one proposal when a worker asks; the surrogate is to
                             proposed and not finished (``fit(..., running=...)``)
 one by one, blind           it is not told; what is running is not proposed again, though
 batches                     an eighth as many as there are workers at once, kept ready ahead of
-                            them; the surrogate is told of what is running and of the batch so far
+                            them, and chosen an eighth at a time: the surrogate is told of what is
+                            running and of the batch so far
 batches, blind              the best of one fit
 random                      any function that is not taken
 ==========================  ====================================================================
@@ -31,7 +32,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -55,9 +55,10 @@ SIGMA = 0.5
 """Of the logarithm of a training time: one in six takes longer than 1.65 times the median."""
 N_TRIALS = {1: 128, 8: 128, 64: 256, 512: 1024}
 FINISHED = (25, 50, 100, 200, 500, 1000)
-HOURS = (1, 2, 4, 8)
+HOURS = (0.5, 1, 2, 4)
 SHARE = 0.8
-"""How much of a table is candidates for one seed: so seeds differ with one worker, too."""
+"""How much of a table is candidates for one seed: so seeds differ with one worker, too. Regret is
+what lacks to the best of them."""
 N_MADE = 5000
 N_NUMBERS = 64
 BOUND = 20.0
@@ -93,10 +94,9 @@ class Run(NamedTuple):
         seed: Of the training times and random choices.
         seconds: Simulated, for one fit.
         finished: When each trial finished, in order, hours.
-        regret: Of the best value known then.
+        regret: What the best value known then lacks to the best candidate.
         idle: Share of the workers' time until the last proposal in which they waited for one.
         longest: Longest wait, simulated seconds.
-        real: Mean time that a fit and a ranking really took, seconds.
     """
 
     table: str
@@ -108,7 +108,6 @@ class Run(NamedTuple):
     regret: list[float]
     idle: float
     longest: float
-    real: float
 
 
 def world_of_digits(table: Table) -> World:
@@ -141,48 +140,57 @@ class Proposer:
 
     Attributes:
         rows: What was proposed, by the trials' numbers.
-        real_seconds: What the fits and rankings took.
+        n_fits: How often the surrogate was fitted.
+        best: Best value among the candidates.
     """
 
     def __init__(self, world: World, way: str, seed: int, seconds: float) -> None:
         self.rows: list[int] = []
-        self.real_seconds: list[float] = []
+        self.n_fits = 0
         self._world = world
-        self._blind = way.endswith("blind")
-        self._random = way == "random"
+        self._way = way
         self._seconds = seconds
         order = np.random.default_rng([seed, 1]).permutation(len(world.values))
         self._order = [int(row) for row in order[: round(SHARE * len(order))]]
+        self.best = float(world.values[[*self._order, *world.baselines]].max())
         features = "outputs" if world.fisher is None else "both"
         self._surrogate = make_surrogate(None, features=features, random_state=seed)
         self._surrogate.embed(world.outputs, world.fisher)
 
     def __call__(self, n: int, finished: Sequence[int], unfinished: Sequence[int]) -> float:
         """Propose `n` rows; return the simulated seconds that it takes."""
-        n_fits = len(self.real_seconds)
+        n_fits = self.n_fits
+        group = group_of(self._way, n)
         known = [self.rows[number] for number in finished]
         running = [self.rows[number] for number in unfinished]
         wanted = len(self.rows) + n
         while len(self.rows) < wanted:
             if len(self.rows) < len(self._world.baselines):
                 new = [self._world.baselines[len(self.rows)]]
-            elif self._random or not known:
+            elif self._way == "random" or not known:
                 taken = set(self.rows)
                 new = [next(row for row in self._order if row not in taken)]
             else:
-                new = self._best(known, running, wanted - len(self.rows) if self._blind else 1)
+                blind = self._way.endswith("blind")
+                new = self._best(known, () if blind else running)[:group]
+                new = new[: wanted - len(self.rows)]
             self.rows += new
             running += new
-        return self._seconds * (len(self.real_seconds) - n_fits)
+        return self._seconds * (self.n_fits - n_fits)
 
-    def _best(self, known: list[int], running: list[int], n: int) -> list[int]:
-        begin = time.perf_counter()
-        values = self._world.values[known]
-        self._surrogate.fit(known, values, running=() if self._blind else running)
+    def _best(self, known: list[int], running: Sequence[int]) -> list[int]:
+        self._surrogate.fit(known, self._world.values[known], running=running)
         free = np.setdiff1d(self._order, self.rows)
         order = np.argsort(-self._surrogate.acquire(free), kind="stable")
-        self.real_seconds.append(time.perf_counter() - begin)
-        return [int(row) for row in free[order[:n]]]
+        self.n_fits += 1
+        return [int(row) for row in free[order]]
+
+
+def group_of(way: str, n: int) -> int:
+    """Return how many of a batch of `n` are chosen from one fit."""
+    if way.endswith("blind"):
+        return n
+    return max(n // 8, 1)
 
 
 def team_of(way: str, workers: int) -> Team:
@@ -204,7 +212,7 @@ def run(world: World, workers: int, way: str, seed: int, seconds: float) -> Run:
         team_of(way, workers), list(training_seconds(N_TRIALS[workers], seed)), proposer
     )
     found = world.values[[proposer.rows[trial.number] for trial in trials]]
-    regret = world.values.max() - np.maximum.accumulate(found)
+    regret = proposer.best - np.maximum.accumulate(found)
     return Run(
         world.name,
         workers,
@@ -215,7 +223,6 @@ def run(world: World, workers: int, way: str, seed: int, seconds: float) -> Run:
         [round(float(value), 5) for value in regret],
         idle_share(trials, workers),
         max(trial.begun - trial.asked for trial in trials),
-        float(np.mean(proposer.real_seconds)) if proposer.real_seconds else 0.0,
     )
 
 
@@ -232,8 +239,8 @@ def quality_table(runs: Sequence[Run]) -> str:
         + " | ".join(f"after {n}" for n in FINISHED)
         + " | "
         + " | ".join(f"after {hours} h" for hours in HOURS)
-        + " | idle | longest wait, s | ms a fit, really |",
-        "|---" * (5 + len(FINISHED) + len(HOURS)) + "|",
+        + " | idle | longest wait, s |",
+        "|---" * (4 + len(FINISHED) + len(HOURS)) + "|",
     ]
     for workers in sorted({run.workers for run in runs}):
         for way in WAYS:
@@ -249,7 +256,7 @@ def _cells(runs: Sequence[Run]) -> list[str]:
     by_then = [_mean([_regret_at(run, hours) for run in runs]) for hours in HOURS]
     idle = f"{np.mean([run.idle for run in runs]):.1%}"
     longest = f"{np.mean([run.longest for run in runs]):.0f}"
-    return [*after, *by_then, idle, longest, f"{1000 * np.mean([run.real for run in runs]):.0f}"]
+    return [*after, *by_then, idle, longest]
 
 
 def _regret_at(run: Run, hours: float) -> float:
@@ -285,7 +292,7 @@ def idle_table(costs: Sequence[float], seeds: int, waves: int = 8) -> str:
 
 def _mean_idle(way: str, workers: int, cost: float, seeds: int, waves: int) -> float:
     def propose(n: int, *_: object) -> float:
-        return cost if way.endswith("blind") else n * cost
+        return cost * -(-n // group_of(way, n))
 
     shares = []
     for seed in range(seeds):
