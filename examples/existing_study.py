@@ -81,13 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study = open_study(storage, optuna.samplers.TPESampler(seed=0))
     study.optimize(lambda t: objective(t, with_activation=False), n_trials=options.before)
     print(f"before: {study.best_value:.3f} with ReLU and {study.best_params}")
-    study = open_study(storage, aquasurf_sampler(storage, options.pool))
+    sampler = aquasurf_sampler(storage, options.pool)
+    study = open_study(storage, sampler)
     study.optimize(lambda t: objective(t, with_activation=True), n_trials=options.trials)
     best = study.best_trial
     function = "relu(x)"
     if any(name.startswith("activation") for name in best.params):
         function = str(SPACE.expression_of(best.params, "activation"))
     print(f"after: {best.value:.3f} with {function}, learning rate {best.params['lr']:.4f}")
+    if (explanation := sampler.explain(best)) is not None:
+        print(f"why it was tried: {explanation}")
 
 
 if __name__ == "__main__":

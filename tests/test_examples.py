@@ -250,7 +250,9 @@ def test_an_existing_study_goes_on_with_the_activation_as_one_more_parameter(
     database = tmp_path / "team.db"
     arguments = ["--before", "2", "--trials", "9", "--pool", "12", "--database", str(database)]
     existing_study.main(arguments)
-    assert re.search(r"before: 0\.\d+ with ReLU.*\nafter: 0\.\d+ with", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"before: 0\.\d+ with ReLU.*\nafter: 0\.\d+ with", printed)
+    assert "why it was tried: activation = " in printed
     study = optuna.load_study(study_name="team", storage=f"sqlite:///{database}")
     assert [sorted(t.params) for t in study.trials[:2]] == [["lr", "weight_decay"]] * 2
     functions = {
