@@ -80,7 +80,7 @@ class GaussianProcessSurrogate(Surrogate):
         *,
         features: str = "both",
         acquisition: Acquisition = "ucb",
-        exploration: float = 0.3,
+        exploration: float = 1.0,
         targets: Targets = "ranks",
         output_bound: float | None = OUTPUT_BOUND,
         random_state: int = 0,

@@ -44,13 +44,16 @@ AMPLITUDE_RATE = 2.0
 """The inverse gamma prior of the amplitude."""
 
 MIN_NOISE = 1e-4
+MIN_VARIANCE = 1e-5
+_DIGITS_OF_MEAN = 6
+_DIGITS_OF_VARIANCE = 5
 
 
 @dataclass(frozen=True)
 class Prior:
     """Normal priors of the hyperparameters' logarithms (weights and agreement: log odds)."""
 
-    length: tuple[float, float] = (np.log(0.5), 1.0)
+    length: tuple[float, float] = (0.0, 1.5)
     weight: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (np.log(0.05), 1.0)
     agreement: tuple[float, float] = (1.0, 1.5)
@@ -174,14 +177,14 @@ class Posterior:
     Attributes:
         hyperparameters: Of the kernel.
         studies: int ``(N,)``.
-        alpha: float32 ``(N,)``: the mean is the covariance with the points times it.
+        alpha: float64 ``(N,)``: the mean is the covariance with the points times it.
         whiten: float32 ``(N, N)``, the inverse of the covariance's lower Cholesky factor.
         amplitude: s.
     """
 
     hyperparameters: Hyperparameters
     studies: Indices
-    alpha: NDArray[np.float32]
+    alpha: Floats
     whiten: NDArray[np.float32]
     amplitude: float
 
@@ -212,9 +215,7 @@ class Posterior:
         alpha[:seen] = solve_triangular(own, half, lower=True, trans="T")
         amplitude = (AMPLITUDE_RATE + 0.5 * half @ half) / (AMPLITUDE_SHAPE + 0.5 * seen)
         whiten = solve_triangular(lower, np.eye(n), lower=True)
-        return cls(
-            h, studies, alpha.astype(np.float32), whiten.astype(np.float32), float(amplitude)
-        )
+        return cls(h, studies, alpha, whiten.astype(np.float32), float(amplitude))
 
     def predict(self, distances: Sequence[NDArray[np.float32]]) -> tuple[Floats, Floats]:
         """Predict the own study at other places.
@@ -231,9 +232,10 @@ class Posterior:
             covariance += np.float32(weight) * np.exp(d * np.float32(-1.0 / length))
         covariance *= h.agreement[self.studies, None].astype(np.float32)
         covariance[self.studies == 0] += np.float32(LEVEL)
-        mean = (self.alpha @ covariance).astype(np.float64)
         white = self.whiten @ covariance
-        explained = np.einsum("ij,ij->j", white, white).astype(np.float64)
-        # Rounding must not make a spread of a candidate that is known vanish or turn complex.
-        variance = np.maximum(1.0 + LEVEL - explained, 1e-6)
+        # Equal candidates must stay equal, wherever they stand in a block and on any machine: the
+        # digits that the order of a sum decides are cut off.
+        variance = 1.0 + LEVEL - np.einsum("ij,ij->j", white, white).astype(np.float64)
+        variance = np.maximum(np.round(variance, _DIGITS_OF_VARIANCE), MIN_VARIANCE)
+        mean = np.round(self.alpha @ covariance, _DIGITS_OF_MEAN)
         return mean, np.sqrt(self.amplitude * variance)
