@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -168,6 +169,8 @@ def main() -> None:
     with FeatureStore(options.store) as store:
         features = mlp_featurizer().many(functions, store=store)
     valid = [text for text, feature in zip(functions, features, strict=True) if feature.valid]
+    # In a random order, so that what is trained of an unfinished table is a fair sample.
+    random.Random(0).shuffle(valid)
     ordered = list(dict.fromkeys([*map(str, BASELINES), *valid, *functions]))
     joblib.Parallel(n_jobs=options.jobs, verbose=5)(
         joblib.delayed(train_some)(ordered[start :: options.jobs]) for start in range(options.jobs)

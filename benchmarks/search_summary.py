@@ -26,7 +26,7 @@ class Search(NamedTuple):
         method: Name of the surrogate or sampler.
         seed: See the top of the module.
         rows: Rows tried, the first eight included; one may come twice.
-        seconds: Time that the proposals took together, the layout included.
+        seconds: Processor time that the proposals took together, the layout included.
     """
 
     table: str
@@ -46,7 +46,7 @@ class Summary(NamedTuple):
         matched: `(seeds,)`, proposals until a function that is no baseline is as good as the best
             baseline; infinite if none came.
         top: `(seeds,)`, the same until one of the best hundredth of all functions.
-        seconds: `(seeds,)`, time a proposal.
+        seconds: `(seeds,)`, processor time a proposal.
     """
 
     method: str
@@ -88,15 +88,16 @@ def _first(hits: NDArray[np.bool_]) -> float:
 def markdown(summaries: Sequence[Summary]) -> str:
     """Return one start of one table as Markdown, the lowest regret first."""
     lines = [
-        "| surrogate or sampler | "
+        "| surrogate or sampler | seeds | "
         + " | ".join(f"regret after {n}" for n in CHECKPOINTS)
         + " | to match the best baseline | to a top-1% function | ms a proposal |",
-        "|---|" + "---|" * (len(CHECKPOINTS) + 3),
+        "|---|" + "---|" * (len(CHECKPOINTS) + 4),
     ]
     decisive = CHECKPOINTS.index(DECISIVE)
     for one in sorted(summaries, key=lambda summary: summary.regrets[:, decisive].mean()):
         cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in _means(one.regrets)]
         cells += [_median(one.matched), _median(one.top), f"{1000 * np.median(one.seconds):.1f}"]
+        cells.insert(0, str(len(one.regrets)))
         lines.append(f"| {one.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -121,7 +122,7 @@ class Verdict(NamedTuple):
         regret: Mean over the tables, starts and seeds.
         behind: Mean of how much worse it is than the best surrogate, seed by seed.
         error: Standard error of `behind`.
-        seconds: Median time a proposal.
+        seconds: Median processor time a proposal.
         tied: Whether it is the best one, or behind by one standard error at most.
     """
 

@@ -52,6 +52,11 @@ class Table(NamedTuple):
         return np.flatnonzero(self.valid & self.known)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every row with a valid spectrum has a measured accuracy."""
+        return bool(self.known[self.valid].all())
+
+    @property
     def baselines(self) -> NDArray[np.intp]:
         """Rows of the eight standard functions."""
         return np.array([self.catalogue.class_of(baseline) for baseline in BASELINES])
