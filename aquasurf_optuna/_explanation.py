@@ -18,7 +18,6 @@ REASONS = {
     "unmeasured": "drawn at random, since no function with stored features is left to try",
     "repeated": "the best known function once more, since nothing is left to try",
     "chance": "any function that fits what is fixed, since nothing is left to try",
-    "settled": "fixed or waiting in the queue",
 }
 """Why a function was proposed, in words."""
 
