@@ -534,8 +534,9 @@ class AquaSurfSampler(BaseSampler):
         PartialFixedSampler takes its parameters out of the search space; asked for one of them, as
         Optuna will ask later, it tells the value.
         """
-        queued = trial.system_attrs.get("fixed_params", {})
-        fixed = {key: queued[key] for key in site.distributions if key in queued}
+        # A trial that is tried again keeps what its dead worker had suggested of it.
+        settled = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        fixed = {key: settled[key] for key in site.distributions if key in settled}
         for node, distribution in site.distributions.items():
             if node not in asked and node not in fixed and study.sampler is not self:
                 fixed[node] = study.sampler.sample_independent(study, trial, node, distribution)

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.store import FeatureStore
 from tests.aquasurf_optuna import databases, storages
 from tests.aquasurf_optuna.worker_program import (
@@ -245,3 +248,27 @@ def test_what_is_lost_or_doubled_is_seen(
 def test_a_function_that_ran_twice_is_seen() -> None:
     runs = [Run(0, 0, 5, 0.0, 1.0, told=True), Run(1, 1, 5, 2.0, 3.0, told=True)]
     assert faults([complete(0, 5), complete(1, 5)], runs) == ["a function ran twice"]
+
+
+@pytest.mark.parametrize("n_suggested", [0, 2, 3])
+def test_a_trial_tried_again_runs_what_it_claims(n_suggested: int) -> None:
+    """Its first worker died when it had suggested some nodes, and proposals have changed since."""
+    sampler = AquaSurfSampler(SPACE, catalogue=CATALOGUE, baselines=(), pool_size=50, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    trial = study.ask()
+    SPACE.suggest(trial, NAME)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    dead = study.get_trials()[0]
+    dead.params = dict(list(dead.params.items())[:n_suggested])
+    dead.distributions = {node: dead.distributions[node] for node in dead.params}
+    for number, class_id in enumerate((5, 900, 2000)):
+        study.add_trial(complete(number, class_id))
+    RetryHeartbeatStaleTrialCallback()(study, dead)
+
+    again = study.ask()
+    ran = SPACE.suggest(again, NAME)
+
+    attributes = study._storage.get_trial(again._trial_id).system_attrs
+    assert attributes["failed_trial"] == dead.number
+    assert CATALOGUE.class_of(attributes[f"aquasurf:{NAME}"]) == CATALOGUE.class_of(ran)
+    assert dead.params.items() <= again.params.items()
