@@ -33,11 +33,16 @@ class GrowingRows:
         n = len(rows) + len(new)
         room = self._room
         if room is None or rows.base is not room or len(rows) != self._n_used or n > len(room):
-            room = np.empty((int(_GROWTH * n), rows.shape[1]), dtype=rows.dtype)
-            room[: len(rows)] = rows
+            room = _with_room(rows, n)
         room[len(rows) : n] = new
         self._room, self._n_used = room, n
         return room[:n]
 
     def __reduce__(self) -> tuple[type[GrowingRows], tuple[()]]:
         return (GrowingRows, ())
+
+
+def _with_room(rows: Rows, n: int) -> Rows:
+    room = np.empty((int(_GROWTH * n), rows.shape[1]), dtype=rows.dtype)
+    room[: len(rows)] = rows
+    return room
