@@ -250,6 +250,7 @@ def test_a_function_that_ran_twice_is_seen() -> None:
     assert faults([complete(0, 5), complete(1, 5)], runs) == ["a function ran twice"]
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("n_suggested", [0, 2, 3])
 def test_a_trial_tried_again_runs_what_it_claims(n_suggested: int) -> None:
     """Its first worker died when it had suggested some nodes, and proposals have changed since."""
