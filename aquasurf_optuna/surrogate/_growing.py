@@ -32,7 +32,8 @@ class GrowingRows:
         """Return `rows` and then `new` rows, of the same dtype and width, as one array."""
         n = len(rows) + len(new)
         room = self._room
-        if room is None or rows.base is not room or len(rows) != self._n_used or n > len(room):
+        is_last = len(rows) == self._n_used and rows.base is room
+        if room is None or n > len(room) or not is_last:
             room = _with_room(rows, n)
         room[len(rows) : n] = new
         self._room, self._n_used = room, n
