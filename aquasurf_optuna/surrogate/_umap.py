@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Features = NDArray[np.floating[Any]]
 
 N_COMPONENTS = 2
 MIN_DIST = 0.1
@@ -60,11 +61,11 @@ class GraphSettings:
     n_neighbors: int
 
 
-def embed(parts: Sequence[tuple[Floats, GraphSettings]], *, seed: int) -> Floats:
+def embed(parts: Sequence[tuple[Features, GraphSettings]], *, seed: int) -> Floats:
     """Lay out the union of the parts' neighbourhood graphs in the plane.
 
     Args:
-        parts: One or two arrays ``(n, m_i)``, finite, with how to compare their rows.
+        parts: One or two float arrays ``(n, m_i)``, finite, with how to compare their rows.
         seed: Seed of everything random in it.
 
     Returns:
@@ -89,7 +90,7 @@ def _library() -> Any:
         return importlib.import_module("umap.umap_")
 
 
-def _graph(features: Floats, settings: GraphSettings, random_state: Any) -> Any:
+def _graph(features: Features, settings: GraphSettings, random_state: Any) -> Any:
     """Build the fuzzy graph of one feature, as ``UMAP(...).fit(features).graph_`` does."""
     # UMAP cuts neighbourhoods down like this where it warns that the data are too few.
     n_neighbors = min(settings.n_neighbors, len(features) - 1)
@@ -105,14 +106,21 @@ def _graph(features: Floats, settings: GraphSettings, random_state: Any) -> Any:
 
 
 def _neighbours(
-    features: Floats, metric: str, n_neighbors: int, random_state: Any
+    features: Features, metric: str, n_neighbors: int, random_state: Any
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Find each row's nearest rows, itself first: ``(n, n_neighbors)`` indices and distances."""
     if features.shape[0] ** 2 * features.shape[1] > _MOST_STEPS_FOR_ALL_DISTANCES:
         found: tuple[NDArray[np.int32], NDArray[np.float32]] = _library().nearest_neighbors(
-            features.astype(np.float32), n_neighbors, metric, {}, False, random_state, n_jobs=1
+            features.astype(np.float32, copy=False),
+            n_neighbors,
+            metric,
+            {},
+            False,
+            random_state,
+            n_jobs=1,
         )[:2]
         return found
+    features = features.astype(np.float64)
     search = NearestNeighbors(n_neighbors=n_neighbors, metric=metric, algorithm="brute")
     indices = search.fit(features).kneighbors(features, return_distance=False)
     # The search takes Euclidean distances from scalar products, so that a row lies 1e-8 away from
@@ -148,7 +156,9 @@ def _cut_weak_edges(graph: Any) -> None:
     graph.data[graph.data < graph.data.max() / epochs] = 0.0
 
 
-def _layout(graph: Any, parts: Sequence[tuple[Floats, GraphSettings]], random_state: Any) -> Floats:
+def _layout(
+    graph: Any, parts: Sequence[tuple[Features, GraphSettings]], random_state: Any
+) -> Floats:
     """Optimise coordinates for `graph`, which is that of the one part or the union of two."""
     features, settings = parts[0]
     # Components of one feature's graph are placed by their distances in that feature; for those of
@@ -159,7 +169,7 @@ def _layout(graph: Any, parts: Sequence[tuple[Floats, GraphSettings]], random_st
         # Where the eigenvectors do not converge, UMAP says so and begins at random: no news.
         warnings.simplefilter("ignore")
         embedding, _ = _library().simplicial_set_embedding(
-            features.astype(np.float32),
+            features.astype(np.float32, copy=False),
             graph,
             N_COMPONENTS,
             _LEARNING_RATE,
@@ -179,7 +189,7 @@ def _layout(graph: Any, parts: Sequence[tuple[Floats, GraphSettings]], random_st
     return np.asarray(embedding, dtype=np.float64)
 
 
-def _classical_scaling(parts: Sequence[tuple[Floats, GraphSettings]]) -> Floats:
+def _classical_scaling(parts: Sequence[tuple[Features, GraphSettings]]) -> Floats:
     """Place a handful of rows so that their distances in the plane are as in the features.
 
     Distances are divided by the largest of their feature and averaged over the features.
@@ -196,7 +206,7 @@ def _classical_scaling(parts: Sequence[tuple[Floats, GraphSettings]]) -> Floats:
     return embedding
 
 
-def _scaled_distances(features: Floats, settings: GraphSettings) -> Floats:
-    distances: Floats = pairwise_distances(features, metric=settings.metric)
+def _scaled_distances(features: Features, settings: GraphSettings) -> Floats:
+    distances: Floats = pairwise_distances(features.astype(np.float64), metric=settings.metric)
     largest = float(distances.max())
     return distances / largest if largest > 0 else distances

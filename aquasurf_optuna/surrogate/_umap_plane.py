@@ -49,7 +49,7 @@ class UmapSurrogate(OneStudySurrogate):
         """Return its means and standard deviations at points ``(c, 2)``."""
 
     def _place(self) -> None:
-        parts = [(self._parts[name].astype(np.float64), _GRAPHS[name]) for name in self._parts]
+        parts = [(self._parts[name], _GRAPHS[name]) for name in self._parts]
         self.embedding_ = _umap.embed(parts, seed=self.random_state)
         self._middle = self.embedding_.mean(axis=0)
         spread = self.embedding_.std(axis=0)
