@@ -38,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) quickstart_output
+	rm -rf $(VENV) quickstart_output multi_objective_output
