@@ -108,3 +108,17 @@ def test_distances_are_measured_once_for_all() -> None:
 def test_wrong_members_are_refused(given: Any, problem: str) -> None:
     with pytest.raises(SurrogateError, match=problem):
         embedded(EnsembleSurrogate(given))
+
+
+def test_renewed_it_is_as_if_all_had_come_at_once() -> None:
+    outputs, fisher, _ = clusters()
+    wide = (9 * outputs[:20], 9 * fisher[:20])
+    grown = embedded(EnsembleSurrogate(members())).extend(*wide)
+    grown.fit(ROWS, VALUES).renew().fit(ROWS, VALUES)
+    at_once = EnsembleSurrogate(members()).embed(
+        np.vstack([outputs, wide[0]]), np.vstack([fisher, wide[1]])
+    )
+
+    expected = at_once.fit(ROWS, VALUES).acquire(np.arange(60))
+    np.testing.assert_array_equal(grown.acquire(np.arange(60)), expected)
+    assert [member.n_rows_ for member in grown.members_] == [60] * 3
