@@ -57,8 +57,9 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     """Predicts the value of activation functions from their features.
 
     As in scikit-learn, the constructor only stores, ``clone`` copies the settings, and what is
-    learned ends in an underscore. Subclasses have the settings `features` and `random_state`, and
-    implement :meth:`_place`, :meth:`_placed_more`, :meth:`_learn` and :meth:`_predicted`.
+    learned ends in an underscore. Subclasses have the settings `features` and `random_state` (those
+    made of other surrogates leave both to them), and implement :meth:`_place`,
+    :meth:`_placed_more`, :meth:`_learn` and :meth:`_predicted`.
 
     Attributes:
         n_rows_: How many candidates there are, set by :meth:`embed`.
