@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
@@ -75,6 +75,12 @@ class WrappingSurrogate(Surrogate):
         for member in self.members_:
             member._take(_needed(self._parts, member))
         self._measure_with(DistanceColumns(COLUMN_BYTES))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Let a copy's members share what they measure, as those of the original do."""
+        super().__setstate__(state)
+        if "members_" in state:
+            self._measure_with(DistanceColumns(COLUMN_BYTES))
 
     def _measure_with(self, columns: DistanceColumns) -> None:
         super()._measure_with(columns)

@@ -1,5 +1,7 @@
 """An ensemble: the mean of what its members say, and how far they disagree."""
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -78,21 +80,22 @@ def test_members_stay_as_they_came() -> None:
 
     assert ensemble.members is given
     assert not any(hasattr(member, "n_rows_") for member in given)
-    copy = clone(ensemble)
-    assert repr(copy) == repr(ensemble)
-    assert copy.members[0] is not given[0]
+    fresh = clone(ensemble)
+    assert repr(fresh) == repr(ensemble)
+    assert fresh.members[0] is not given[0]
 
 
 def test_distances_are_measured_once_for_all() -> None:
     nested = EnsembleSurrogate(
         [GaussianProcessSurrogate(), FailureAwareSurrogate(GaussianProcessSurrogate())]
     )
-    ensemble = embedded(nested).fit(ROWS, VALUES)
-    inner = ensemble.members_[1]
+    fitted = embedded(nested).fit(ROWS, VALUES)
 
-    assert ensemble._columns is ensemble.members_[0]._columns
-    assert inner._parts["fisher"] is ensemble._parts["fisher"]
-    assert inner._columns is ensemble._columns is inner.members_[0]._columns
+    for ensemble in (fitted, copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        inner = ensemble.members_[1]
+        assert ensemble._columns is ensemble.members_[0]._columns
+        assert inner._parts["fisher"] is ensemble._parts["fisher"]
+        assert inner._columns is ensemble._columns is inner.members_[0]._columns
 
 
 @pytest.mark.parametrize(
