@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # Newcomers are placed beside what is there, which is quick, until they are as many; then everything
 # is placed anew, which takes UMAP seconds.
 _NEWCOMERS_PER_LAYOUT = 1.0
+# A pool that grows from nothing is placed anew while it is small, in three seconds at most: beside
+# a handful nothing finds its place.
+_FEW = 500
 
 
 class CandidatePool:
@@ -34,7 +37,7 @@ class CandidatePool:
         sites: The activations.
         surrogate: Fitted here; not to be shared with another pool.
         renews: Whether everything may be placed anew when there are many newcomers, which takes
-            UMAP seconds.
+            UMAP seconds; if not, only while there are few.
 
     Attributes:
         rows: Row of each combination with valid features.
@@ -136,7 +139,8 @@ class CandidatePool:
             self.surrogate.extend(*features)
         start = len(self.rows)
         self.rows.update({key: start + number for number, key in enumerate(valid)})
-        if self._renews and len(self.rows) > (1 + _NEWCOMERS_PER_LAYOUT) * self._n_laid_out:
+        many_joined = len(self.rows) > (1 + _NEWCOMERS_PER_LAYOUT) * self._n_laid_out
+        if many_joined and (self._renews or len(self.rows) <= _FEW):
             self.surrogate.renew()
             self._n_laid_out = len(self.rows)
         if len(self._sites) == 1:

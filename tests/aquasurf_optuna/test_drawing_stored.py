@@ -21,6 +21,7 @@ from aquasurf_optuna.store import FeatureStore, FeatureStoreWarning
 from tests.aquasurf_optuna.sampler_helpers import (
     TINY,
     StubFeaturizer,
+    StubSurrogate,
     classes_of,
     optuna_log,
     suggest,
@@ -243,3 +244,19 @@ def test_functions_without_features_do_not_make_each_proposal_copy_the_pool(
         ("predicted", 1),
         ("predicted", 2),
     ]
+
+
+def test_a_pool_that_grows_is_placed_anew_while_it_is_small(
+    store: FeatureStore, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aquasurf_optuna._candidates._FEW", 8)
+    stub = StubSurrogate(features="both")
+    sampler = sampler_of(store, catalogue, surrogate=stub)
+    drawing = sampler._search.combinations._drawings[0]
+    texts = [str(catalogue[class_id]) for class_id in sampler._sites[0].shuffled[:40]]
+    for start, end in ((0, 2), (2, 3), (3, 7), (7, 40)):
+        put(store, *texts[start:end])
+        drawing.grow()
+        sampler.prepare()
+    assert [rows for rows, _ in stub.diary.embedded] == [2, 7]
+    assert stub.diary.extended == [1, 4, 33]
