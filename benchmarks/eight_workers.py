@@ -73,16 +73,15 @@ def spans(steps: Sequence[Step], *ends: str) -> list[Span]:
     return found
 
 
-def throughput(steps: Sequence[Step], skip: int = 2) -> float:
-    """Return trials a second while all workers were at work, each one's first trials left out."""
+def throughput(steps: Sequence[Step]) -> float:
+    """Return trials a second, from the first worker's second result to the last result of all."""
     told: dict[int, list[float]] = {}
     for step in steps:
         if step.what == "told":
             told.setdefault(step.worker, []).append(step.moment)
-    begin = max(moments[skip - 1] for moments in told.values())
-    end = min(moments[-1] for moments in told.values())
-    within = sum(begin < moment <= end for moments in told.values() for moment in moments)
-    return within / (end - begin) if end > begin else float("nan")
+    begin = min(moments[1] for moments in told.values())
+    later = [moment for moments in told.values() for moment in moments if moment > begin]
+    return len(later) / (max(later) - begin)
 
 
 @dataclasses.dataclass(frozen=True)
