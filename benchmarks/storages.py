@@ -3,12 +3,12 @@
     python -m benchmarks.storages [--storages sqlite journal] [--sizes 100 1000 5000]
 
 The objective is a no-op, so that nothing counts but the proposal and the storage: a trial is asked
-for, its function suggested (three to five parameters), its result told. Random choice shows what
+for, its function suggested (two or three parameters), its result told. Random choice shows what
 Optuna and the storage need by themselves. One, two, four and eight processes work on a study of the
-first size; then one process works on studies of every size. Long studies are filled beforehand with
-trials of 1,500 functions, since the space has 2,791. What is measured begins when the
-first worker has told its second trial, and ends with the last. The time of the processor is that of the worker alone: a server's is not in
-it. PostgreSQL waits for the disk at each commit, as it does by default.
+first size, from the first worker's second result to the last result of all; then one process works
+on studies of every size. Long studies are filled beforehand with trials of 1,500 functions, since
+the space has 2,791. The time of the processor is that of the worker alone: a server's is not in it.
+PostgreSQL waits for the disk at each commit, as it does by default.
 """
 
 from __future__ import annotations
