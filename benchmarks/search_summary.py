@@ -26,7 +26,7 @@ class Search(NamedTuple):
         method: Name of the surrogate or sampler.
         seed: See the top of the module.
         rows: Rows tried, the first eight included; one may come twice.
-        seconds: Processor time that the proposals took together, the layout included.
+        seconds: Processor time that the proposals took together, the layout included; NaN if unknown.
     """
 
     table: str
@@ -96,7 +96,7 @@ def markdown(summaries: Sequence[Summary]) -> str:
     decisive = CHECKPOINTS.index(DECISIVE)
     for one in sorted(summaries, key=lambda summary: summary.regrets[:, decisive].mean()):
         cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in _means(one.regrets)]
-        cells += [_median(one.matched), _median(one.top), f"{1000 * np.median(one.seconds):.1f}"]
+        cells += [_median(one.matched), _median(one.top), f"{1000 * np.nanmedian(one.seconds):.1f}"]
         cells.insert(0, str(len(one.regrets)))
         lines.append(f"| {one.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -148,7 +148,7 @@ def verdicts(groups: Sequence[Sequence[Summary]], peers: Collection[str]) -> lis
     for method in sorted(common - set(peers)):
         own = [next(one for one in group if one.method == method) for group in groups]
         regrets[method] = np.mean([one.regrets[:, decisive] for one in own], axis=0)
-        seconds[method] = float(np.median(np.concatenate([one.seconds for one in own])))
+        seconds[method] = float(np.nanmedian(np.concatenate([one.seconds for one in own])))
     best = min(regrets, key=lambda method: float(regrets[method].mean()))
     found = []
     for method, regret in regrets.items():

@@ -1,7 +1,8 @@
 """Which surrogate finds good functions in the fewest trainings? Every one by name, TPE and random.
 
 The searches run on tables of functions that were really trained (`benchmarks/tables.py`), so all
-see the same accuracies. Each begins with eight functions: the eight baselines, or, as in Section 5
+see the same accuracies: the digits by default, and with ``--tables digits mlp`` those of another
+network, once ``python -m benchmarks.mlp_digits`` has trained them. Each begins with eight functions: the eight baselines, or, as in Section 5
 of the paper, ReLU and seven random ones. Then it proposes a hundred, one after another. A seed
 decides the seven random functions, the candidates (a random thousand of those with a valid
 spectrum), the layouts and the samplers' own choices; all surrogates get the same. TPE and Optuna's
@@ -20,7 +21,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import joblib
@@ -29,7 +30,9 @@ import optuna
 import torch
 from numpy.typing import NDArray
 
+from aquasurf_optuna import AquaSurfSampler
 from aquasurf_optuna.surrogate import SURROGATES, Surrogate, _umap, make_surrogate
+from benchmarks.mlp_digits import mlp_table
 from benchmarks.search_summary import (
     N_INITIAL,
     N_PROPOSALS,
@@ -39,7 +42,13 @@ from benchmarks.search_summary import (
     verdict_markdown,
     verdicts,
 )
-from benchmarks.tables import SPACE, TABLES, Table, default_store
+from benchmarks.tables import (
+    SPACE,
+    Table,
+    default_store,
+    digits_featurizer,
+    digits_table,
+)
 from benchmarks.trainings import RESULTS
 
 POOL = 1000
@@ -51,6 +60,8 @@ VALID_ONLY = "valid only"
 MOST_ASKED = 1500
 """Proposals of a sampler of Optuna's after which a search ends, however few of them counted."""
 PEERS = (TPE, TPE_VALID, GP, RANDOM, RANDOM_VALID)
+TABLES: dict[str, Callable[[str], Table]] = {"digits": digits_table, "mlp": mlp_table}
+"""How each table is read, from the URL of a feature store."""
 LEARNING_PEERS = (TPE, TPE_VALID, GP, RANDOM)
 TWINS = {"umap-knn"}
 """Names of what has another name too."""
@@ -209,6 +220,41 @@ def run(table: Table, method: str, seed: int) -> list[Search]:
     return (run_peer if method in PEERS else run_surrogate)(table, method, seed)
 
 
+def sampler_rows(table: Table, method: str, seed: int, store: str, n: int) -> list[int]:
+    """Return the rows that AquaSurfSampler tries, the eight baselines first."""
+    sampler = AquaSurfSampler(
+        SPACE,
+        features=digits_featurizer(),
+        store=store,
+        surrogate=method,
+        catalogue=table.catalogue,
+        pool_size=POOL,
+        seed=seed,
+    )
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    rows = []
+    for _ in range(N_INITIAL + n):
+        trial = study.ask()
+        row = table.catalogue.class_of(SPACE.suggest(trial, "activation"))
+        rows.append(row)
+        if np.isfinite(table.accuracies[row]):
+            study.tell(trial, float(table.accuracies[row]))
+        else:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return rows
+
+
+def check(table: Table, method: str, seed: int, store: str, n: int = 30) -> bool:
+    """Say whether AquaSurfSampler makes the proposals that are made here, on its own candidates."""
+    drawn = table.catalogue.shuffled(int(np.random.default_rng(seed).integers(2**31 - 1)))[:POOL]
+    order = list(dict.fromkeys([*map(int, table.baselines), *drawn]))
+    pool = np.array([row for row in order if table.valid[row]])
+    surrogate = surrogate_of(method, seed)
+    surrogate.embed(table.outputs[pool], table.fisher[pool])
+    direct = search_directly(surrogate, table, pool, pool, [int(row) for row in table.baselines])
+    return sampler_rows(table, method, seed, store, n) == direct[: N_INITIAL + n]
+
+
 class Kept:
     """Searches in a file of JSON lines, so that only what is new or changed runs."""
 
@@ -278,13 +324,21 @@ def main() -> None:
     methods = [name for name in SURROGATES if name not in TWINS]
     methods += [*ONE_FEATURE, *PEERS]
     parser.add_argument("--only", nargs="+", default=methods, choices=methods)
-    parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
+    parser.add_argument("--tables", nargs="+", default=["digits"], choices=list(TABLES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kept", type=Path, default=None, help="file of searches that ran before")
     parser.add_argument("--again", nargs="+", default=[], help="methods to run anew all the same")
     parser.add_argument("--store", default=default_store(), help="URL of the store of features")
+    parser.add_argument("--check", action="store_true", help="compare with AquaSurfSampler")
     options = parser.parse_args()
+    if options.check:
+        torch.set_num_threads(1)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        for seed in range(2):
+            same = check(digits_table(options.store), "gp", seed, options.store)
+            print(f"gp, seed {seed}: the sampler's proposals are {'' if same else 'not '}the same")
+        return
     kept = Kept(options.kept)
     kept.forget(options.again)
     tables = [TABLES[name](options.store) for name in options.tables]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +109,3 @@ def digits_featurizer() -> FisherFeaturizer:
 def digits_table(store: str) -> Table:
     """Return the quickstart's task: a small All-CNN-C on harder digits."""
     return read_table("digits", Trainings(DIGITS_TRAININGS), digits_featurizer(), store)
-
-
-TABLES: dict[str, Callable[[str], Table]] = {"digits": digits_table}
-"""How each table is read, from the URL of a feature store."""
