@@ -26,7 +26,7 @@ class Search(NamedTuple):
         method: Name of the surrogate or sampler.
         seed: See the top of the module.
         rows: Rows tried, the first eight included; one may come twice.
-        seconds: Processor time that the proposals took together, the layout included; NaN if unknown.
+        seconds: Processor time of all proposals and the layout; NaN if it is not known.
     """
 
     table: str
@@ -90,7 +90,7 @@ def markdown(summaries: Sequence[Summary]) -> str:
     lines = [
         "| surrogate or sampler | seeds | "
         + " | ".join(f"regret after {n}" for n in CHECKPOINTS)
-        + " | to match the best baseline | to a top-1% function | ms a proposal |",
+        + " | to match the best baseline | to a top-1% function | processor ms a proposal |",
         "|---|" + "---|" * (len(CHECKPOINTS) + 4),
     ]
     decisive = CHECKPOINTS.index(DECISIVE)
@@ -114,6 +114,13 @@ def _median(counts: NDArray[np.float64]) -> str:
     return f"{shown} ({np.isfinite(counts).mean():.0%})"
 
 
+RULE = (
+    f"The rule: the lowest regret after {DECISIVE} proposals wins, averaged over all tables, starts "
+    "and seeds. Surrogates that are behind it by no more than one standard error of the difference, "
+    "taken seed by seed, are tied with it, and of those the quickest is chosen."
+)
+
+
 class Verdict(NamedTuple):
     """The regret that decides, of one surrogate.
 
@@ -135,12 +142,9 @@ class Verdict(NamedTuple):
 
 
 def verdicts(groups: Sequence[Sequence[Summary]], peers: Collection[str]) -> list[Verdict]:
-    """Apply the rule by which the default is chosen; the first one returned is the choice.
+    """Apply `RULE` to all tables and starts (`groups`); the first one returned is the choice.
 
-    The lowest regret after `DECISIVE` proposals wins, averaged over all tables and starts
-    (`groups`). Surrogates that are behind it by no more than one standard error of the difference,
-    taken seed by seed, are tied with it, and of those the quickest is chosen. `peers` are not
-    surrogates, and not chosen.
+    `peers` are no surrogates, and not chosen.
     """
     decisive = CHECKPOINTS.index(DECISIVE)
     common = set.intersection(*({one.method for one in group} for group in groups))
@@ -169,7 +173,7 @@ def verdict_markdown(found: Sequence[Verdict]) -> str:
     """Return verdicts as Markdown."""
     lines = [
         f"| surrogate | regret after {DECISIVE} | behind the best, seed by seed | tied "
-        "| ms a proposal |",
+        "| processor ms a proposal |",
         "|---|---|---|---|---|",
     ]
     lines += [

@@ -2,12 +2,14 @@
 
 The searches run on tables of functions that were really trained (`benchmarks/tables.py`), so all
 see the same accuracies: the digits by default, and with ``--tables digits mlp`` those of another
-network, once ``python -m benchmarks.mlp_digits`` has trained them. Each begins with eight functions: the eight baselines, or, as in Section 5
-of the paper, ReLU and seven random ones. Then it proposes a hundred, one after another. A seed
-decides the seven random functions, the candidates (a random thousand of those with a valid
-spectrum), the layouts and the samplers' own choices; all surrogates get the same. TPE and Optuna's
-GP do not know which spectra are invalid, so they meet those functions too; the rows "valid only"
-are what they would do if such a function cost nothing: it is told to have failed and not counted.
+network, once ``python -m benchmarks.mlp_digits`` has trained them.
+
+Each begins with eight functions: the eight baselines, or, as in Section 5 of the paper, ReLU and
+seven random ones. Then it proposes a hundred, one after another. A seed decides the seven random
+functions, the candidates (a random thousand of those with a valid spectrum), the layouts and the
+samplers' own choices; all surrogates get the same. Optuna's samplers do not know which spectra are
+invalid, so they meet those functions too; the rows "valid only" are what they would do if such a
+function cost nothing: it is told to be at chance, and not counted.
 
 Surrogates are driven directly, embedded once for each seed, as AquaSurfSampler drives them:
 ``--check`` runs the sampler itself on two seeds and compares the sequences.
@@ -36,6 +38,7 @@ from benchmarks.mlp_digits import mlp_table
 from benchmarks.search_summary import (
     N_INITIAL,
     N_PROPOSALS,
+    RULE,
     Search,
     markdown,
     summary,
@@ -293,7 +296,7 @@ def report(tables: Sequence[Table], searches: Sequence[Search]) -> str:
             texts.append(markdown(group) + "\n")
     found = verdicts(groups, [*PEERS, *ONE_FEATURE])
     texts.append(f"## The default: {found[0].method}\n")
-    texts.append(_paragraph(verdicts.__doc__) + "\n")
+    texts.append(RULE + "\n")
     texts.append(verdict_markdown(found))
     return "\n".join(texts) + "\n"
 
@@ -312,10 +315,6 @@ def _described(table: Table) -> str:
         f"{text}; of the {int((~table.valid).sum())} others {invalid} were trained, and the rest "
         "count as trained to chance."
     )
-
-
-def _paragraph(text: str | None) -> str:
-    return " ".join((text or "").split())
 
 
 def main() -> None:
