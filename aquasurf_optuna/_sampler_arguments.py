@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aquasurf_optuna._drawing import POOLS
+from aquasurf_optuna._explanation import EXPLANATION_KEY
+from aquasurf_optuna._history import FAILED_KEY, claim_key
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.families import ContinuousFamily
@@ -16,6 +18,10 @@ from aquasurf_optuna.surrogate import Surrogate, check_features
 if TYPE_CHECKING:
     from aquasurf_optuna.features.featurizer import FisherFeaturizer
     from aquasurf_optuna.store import FeatureStore
+
+
+# Trials keep these under the same keys as the functions of an activation with such a name.
+RESERVED_NAMES = tuple(key.removeprefix(claim_key("")) for key in (EXPLANATION_KEY, FAILED_KEY))
 
 
 def check_spaces(spaces: Mapping[str, object]) -> None:
@@ -30,6 +36,11 @@ def check_spaces(spaces: Mapping[str, object]) -> None:
                 f"{name!r} is a continuous family, {space!r}, but AquaSurfSampler searches the "
                 f"graphs of a SearchSpace; leave the family out here and call suggest(trial, "
                 f"{name!r}) on it: base samplers of floats, such as TPESampler, sample it"
+            )
+        if name in RESERVED_NAMES:
+            raise SamplerError(
+                f"an activation cannot be named {name!r}: trials keep something else under that "
+                "name; choose another one"
             )
         if not isinstance(name, str) or not name or not isinstance(space, SearchSpace):
             raise SamplerError(

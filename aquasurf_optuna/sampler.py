@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -32,8 +32,11 @@ from aquasurf_optuna._assembly import make_search, make_sites
 from aquasurf_optuna._claims import claimed
 from aquasurf_optuna._explanation import EXPLANATION_KEY, Explanation
 from aquasurf_optuna._feature_worker import measure_beside
-from aquasurf_optuna._history import FAILED_KEY, ActivationReader, History, HistoryReader
+from aquasurf_optuna._front import FrontMember, front_of
+from aquasurf_optuna._history import FAILED_KEY, History, HistoryReader
+from aquasurf_optuna._map import Embedding, map_of
 from aquasurf_optuna._objectives import drawn_weights
+from aquasurf_optuna._other_study import read_other_study
 from aquasurf_optuna._sampler_arguments import (
     Options,
     catalogues_at_hand,
@@ -41,22 +44,18 @@ from aquasurf_optuna._sampler_arguments import (
     check_spaces,
     featurizers_by_name,
 )
-from aquasurf_optuna._search import Choice, Transfer
 from aquasurf_optuna.exceptions import SamplerError
 from aquasurf_optuna.expression import BASELINES
 from aquasurf_optuna.features.featurizer import PrecomputeOptions
-from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.store import FeatureStore
-from aquasurf_optuna.surrogate import UmapKnnSurrogate
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
     from aquasurf_optuna._fisher_source import FisherSource, Progress
-    from aquasurf_optuna._history import Combination
+    from aquasurf_optuna._search import Choice
     from aquasurf_optuna._site import Site
     from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.expression import Expression
@@ -70,34 +69,6 @@ _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 _SEED_LIMIT = 2**31 - 1
 _OPTIONS = PrecomputeOptions()
-
-
-class Embedding(NamedTuple):
-    """Where the surrogate puts the functions; data for a figure.
-
-    Attributes:
-        expressions: Representatives of the classes.
-        coordinates: float64 array ``(n, 2)``.
-        classes: int array ``(n,)``, their numbers in the catalogue.
-    """
-
-    expressions: tuple[Expression, ...]
-    coordinates: NDArray[np.float64]
-    classes: NDArray[np.intp]
-
-
-class FrontMember(NamedTuple):
-    """One trial of a Pareto front.
-
-    Attributes:
-        number: Number of the trial.
-        functions: The function of each activation, by name, in the simplest form.
-        values: Values of the objectives.
-    """
-
-    number: int
-    functions: dict[str, Expression]
-    values: tuple[float, ...]
 
 
 class AquaSurfSampler(BaseSampler):
@@ -341,28 +312,8 @@ class AquaSurfSampler(BaseSampler):
             SamplerError: If `names` names no activation of this sampler, or the study has no trial
                 of any of their functions that ended.
         """
-        named = dict(names or {})
-        unknown = sorted(named.keys() - {site.name for site in self._sites})
-        if unknown:
-            raise SamplerError(
-                f"names maps the activations {[site.name for site in self._sites]} to their names "
-                f"in the other study, but got {unknown}"
-            )
         with self._lock:
-            readers = [
-                ActivationReader(named.get(site.name, site.name), site.space, site.catalogue)
-                for site in self._sites
-            ]
-            trials = study.get_trials(deepcopy=False)
-            history = HistoryReader(readers).read(trials, study.directions)
-            if not history.has_scale:
-                called = [named.get(site.name, site.name) for site in self._sites]
-                raise SamplerError(
-                    f"study {study.study_name!r} has no finished trial with functions of this "
-                    f"sampler's spaces, under the names {called}; "
-                    "names={...} tells how the activations are called there"
-                )
-            self._search.transfers.append(Transfer(history.values))
+            self._search.transfers.append(read_other_study(study, self._sites, names or {}))
 
     def predict(self, trial: Trial, *, name: str | None = None) -> float | None:
         """Predict the value of a running trial from the functions it has suggested.
@@ -431,21 +382,7 @@ class AquaSurfSampler(BaseSampler):
         Trials that ran no function of this sampler's are left out.
         """
         with self._lock:
-            members = []
-            for trial in study.best_trials:
-                keys = {
-                    site.name: (site, site.reader.class_of_params(trial.params))
-                    for site in self._sites
-                }
-                functions = {
-                    name: simplify(site.expression(class_id))
-                    for name, (site, class_id) in keys.items()
-                    if class_id is not None
-                }
-                if functions:
-                    members.append(FrontMember(trial.number, functions, tuple(trial.values)))
-        sign = _signs(study)[0]
-        return tuple(sorted(members, key=lambda member: (-sign * member.values[0], member.number)))
+            return front_of(study, self._sites)
 
     def embedding(self, name: str | None = None) -> Embedding:
         """Return where the functions of an activation lie on a map.
@@ -459,19 +396,9 @@ class AquaSurfSampler(BaseSampler):
         Raises:
             SamplerError: If there is no such activation.
         """
-        place = self._sites.index(self._site(name))
+        site = self._site(name)
         with self._lock:
-            pool = self._search.pool
-            pool.add(self._search.combinations.all(History()))
-            first = {key[place]: key for key in reversed(pool.rows)}
-            classes = [c for c in dict.fromkeys(key[place] for key in pool.rows) if c is not None]
-            own = getattr(pool.surrogate, "embedding_", None)
-            if own is None or len(self._sites) > 1:
-                own = self._map_of(place, [first[class_id] for class_id in classes])
-            else:
-                own = own[[pool.rows[first[class_id]] for class_id in classes]]
-            expressions = tuple(self._sites[place].expression(c) for c in classes)
-        return Embedding(expressions, np.array(own), np.array(classes, dtype=np.intp))
+            return map_of(self._search, self._sites, site)
 
     def catalogue(self, name: str | None = None) -> Catalogue:
         """Return the catalogue of an activation's space.
@@ -566,14 +493,6 @@ class AquaSurfSampler(BaseSampler):
                 return site
         names = sorted(site.name for site in self._sites)
         raise SamplerError(f"name must be one of the activations {names}, but got {name!r}")
-
-    def _map_of(self, place: int, keys: list[Combination]) -> NDArray[np.float64]:
-        """Lay out one site's functions, given a combination of each, by both features."""
-        site = self._sites[place]
-        outputs, fisher = self._search.pool.known_features(place, keys)
-        features = "outputs" if fisher is None else "both"
-        surrogate = UmapKnnSurrogate(features=features, random_state=site.seed)
-        return surrogate.embed(outputs, fisher).embedding_
 
 
 def _signs(study: Study) -> list[float]:

@@ -202,6 +202,8 @@ def test_a_catalogue_is_made_if_none_is_given(tiny: Catalogue) -> None:
         ({}, {}, "at least one SearchSpace, but got an empty mapping"),
         ({"a": "three_node"}, {}, "but got 'a': 'three_node'"),
         ({1: TINY}, {}, "but got 1: SearchSpace"),
+        ({"explanation": TINY}, {}, "cannot be named 'explanation'"),
+        ({"failed": TINY}, {}, "cannot be named 'failed'"),
         (TINY, {"pool_size": 0}, "pool_size must be an integer of at least 1, but got 0"),
         (TINY, {"pool_size": 2.0}, "pool_size must be an integer of at least 1, but got 2.0"),
         (TINY, {"store": "sqlite://"}, "keeps Fisher features, but there are none"),
