@@ -93,7 +93,9 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             SurrogateError: If a parameter or an array is not as described.
         """
         self._check_parameters()
-        self._take(self._checked_parts(outputs, fisher))
+        parts = self._checked_parts(outputs, fisher)
+        self._rooms = {name: GrowingRows() for name in parts}
+        self._take({name: self._rooms[name].joined(part[:0], part) for name, part in parts.items()})
         return self
 
     def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Self:
@@ -279,7 +281,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         """Begin with checked features, which are kept as they come: surrogates may share them."""
         self._parts = parts
         self.n_rows_ = len(next(iter(parts.values())))
-        for learned in ("observations_", "_columns", "_rooms"):
+        for learned in ("observations_", "_columns"):
             self.__dict__.pop(learned, None)
         self._measure_scales()
         self._place()

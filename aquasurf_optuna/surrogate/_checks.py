@@ -30,7 +30,7 @@ def needed_features(features: str) -> tuple[str, ...]:
 def checked_features(
     name: str, features: ArrayLike | None, *, setting: str, bound: float | None
 ) -> NDArray[np.float32]:
-    """Return features as float32, outputs cut.
+    """Return features as float32, outputs cut; it may be the very array that came.
 
     Args:
         name: ``"outputs"`` or ``"fisher"``.
@@ -57,7 +57,7 @@ def checked_features(
             f"{name} must be finite, but row {row} is not; leave candidates with an invalid "
             "spectrum out"
         )
-    return array.astype(np.float32)
+    return np.asarray(array, dtype=np.float32)
 
 
 def checked_rows(rows: ArrayLike, n_rows: int) -> Indices:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float32]
 
-# Room for a quarter more costs no memory before it is used, and all rows are copied seldom.
-_GROWTH = 1.25
+# Room for half as many more costs no memory before it is used, and all rows are copied seldom.
+_GROWTH = 1.5
 
 
 class GrowingRows:
