@@ -34,11 +34,34 @@ class Embedding(NamedTuple):
     classes: NDArray[np.intp]
 
 
-def map_of(search: Search, sites: Sequence[Site], site: Site) -> Embedding:
+class Maps:
+    """The maps of a sampler's activations, each made anew only when candidates have joined.
+
+    Args:
+        search: The search.
+        sites: Its activations.
+    """
+
+    def __init__(self, search: Search, sites: Sequence[Site]) -> None:
+        self._search = search
+        self._sites = tuple(sites)
+        self._known: dict[str, tuple[int, Embedding]] = {}
+
+    def of(self, site: Site) -> Embedding:
+        """Return the map of one activation's functions."""
+        pool = self._search.pool
+        pool.add(self._search.combinations.all(History()))
+        n_rows, known = self._known.get(site.name, (0, None))
+        if known is None or n_rows != len(pool.rows):
+            known = _map_of(self._search, self._sites, site)
+            self._known[site.name] = (len(pool.rows), known)
+        return known
+
+
+def _map_of(search: Search, sites: Sequence[Site], site: Site) -> Embedding:
     """Return the surrogate's map if it has one and `site` is the only one, else the paper's."""
     place = list(sites).index(site)
     pool = search.pool
-    pool.add(search.combinations.all(History()))
     first = {key[place]: key for key in reversed(pool.rows)}
     classes = [c for c in dict.fromkeys(key[place] for key in pool.rows) if c is not None]
     keys = [first[class_id] for class_id in classes]

@@ -34,7 +34,7 @@ from aquasurf_optuna._explanation import EXPLANATION_KEY, Explanation
 from aquasurf_optuna._feature_worker import measure_beside
 from aquasurf_optuna._front import FrontMember, front_of
 from aquasurf_optuna._history import FAILED_KEY, History, HistoryReader
-from aquasurf_optuna._map import Embedding, map_of
+from aquasurf_optuna._map import Embedding, Maps
 from aquasurf_optuna._objectives import drawn_weights
 from aquasurf_optuna._other_study import read_other_study
 from aquasurf_optuna._sampler_arguments import (
@@ -156,6 +156,7 @@ class AquaSurfSampler(BaseSampler):
             rng=self._rng,
         )
         self._search = make_search(self._sites, options)
+        self._maps = Maps(self._search, self._sites)
         self._seed = int(self._rng.integers(_SEED_LIMIT))
         self._told_exhausted = False
         self._lock = threading.RLock()
@@ -388,7 +389,7 @@ class AquaSurfSampler(BaseSampler):
         """Return where the functions of an activation lie on a map.
 
         It is the surrogate's own map where it has one and there is one activation; else that of
-        the paper, a UMAP of both features, made for this.
+        the paper, a UMAP of both features, made for this: anew where candidates have joined.
 
         Args:
             name: Name of the activation; may be left out if there is only one.
@@ -398,7 +399,7 @@ class AquaSurfSampler(BaseSampler):
         """
         site = self._site(name)
         with self._lock:
-            return map_of(self._search, self._sites, site)
+            return self._maps.of(site)
 
     def catalogue(self, name: str | None = None) -> Catalogue:
         """Return the catalogue of an activation's space.
