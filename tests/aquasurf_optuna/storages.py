@@ -33,7 +33,7 @@ from tests.aquasurf_optuna import databases
 
 KINDS = ("sqlite", "postgresql", "journal", "grpc")
 # A grace shorter than the longest pause of a busy machine would take living workers for dead.
-HEARTBEAT, GRACE = 1, 10
+HEARTBEAT, GRACE = 1, 15
 # A worker that is killed while it holds the journal's lock stops the others for so long.
 _JOURNAL_LOCK_SECONDS = 5
 # SQLite lets one write at a time; a worker waits for its turn before it gives up.
