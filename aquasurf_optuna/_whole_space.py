@@ -60,7 +60,7 @@ class WholeSpace:
         self._eligible = catalogue.is_finite & ~catalogue.is_constant
         self._shuffled = catalogue.shuffled(random_state)
         self._surrogate = GaussianProcessSurrogate(
-            features="outputs", output_bound=None, exploration=EXPLORATION
+            features="outputs", output_bound=None, exploration=EXPLORATION, leap_every=None
         ).embed(self._rows)
 
     def ranked(

