@@ -96,7 +96,7 @@ def markdown(summaries: Sequence[Summary]) -> str:
     decisive = CHECKPOINTS.index(DECISIVE)
     for one in sorted(summaries, key=lambda summary: summary.regrets[:, decisive].mean()):
         cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in _means(one.regrets)]
-        cells += [_median(one.matched), _median(one.top), f"{1000 * np.nanmedian(one.seconds):.1f}"]
+        cells += [_median(one.matched), _median(one.top), _milliseconds(one.seconds)]
         cells.insert(0, str(len(one.regrets)))
         lines.append(f"| {one.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -115,10 +115,15 @@ def _median(counts: NDArray[np.float64]) -> str:
 
 
 RULE = (
-    f"The rule: the lowest regret after {DECISIVE} proposals wins, averaged over all tables, starts "
-    "and seeds. Surrogates that are behind it by no more than one standard error of the difference, "
-    "taken seed by seed, are tied with it, and of those the quickest is chosen."
+    f"The rule: the lowest regret after {DECISIVE} proposals wins, averaged over all tables, "
+    "starts and seeds. Surrogates that are behind it by no more than one standard error of the "
+    "difference, taken seed by seed, are tied with it, and of those the quickest is chosen."
 )
+
+
+def _milliseconds(seconds: NDArray[np.float64]) -> str:
+    known = seconds[np.isfinite(seconds)]
+    return f"{1000 * np.median(known):.1f}" if len(known) else ""
 
 
 class Verdict(NamedTuple):
@@ -144,10 +149,13 @@ class Verdict(NamedTuple):
 def verdicts(groups: Sequence[Sequence[Summary]], peers: Collection[str]) -> list[Verdict]:
     """Apply `RULE` to all tables and starts (`groups`); the first one returned is the choice.
 
-    `peers` are no surrogates, and not chosen.
+    `peers` are no surrogates, and not chosen; nor is what has fewer seeds than others.
     """
     decisive = CHECKPOINTS.index(DECISIVE)
-    common = set.intersection(*({one.method for one in group} for group in groups))
+    n_seeds = max(len(one.regrets) for group in groups for one in group)
+    common = set.intersection(
+        *({one.method for one in group if len(one.regrets) == n_seeds} for group in groups)
+    )
     regrets, seconds = {}, {}
     for method in sorted(common - set(peers)):
         own = [next(one for one in group if one.method == method) for group in groups]
