@@ -165,3 +165,15 @@ def test_a_worker_that_waits_stops_when_asked(store: FeatureStore, texts: tuple[
     with pytest.raises(StoppedError):
         work_off(store, Measure(), job(texts[:1]), stop)
     assert [claim.owner for claim in store.claims(TASK).values()] == [ELSEWHERE]
+
+
+def test_a_job_that_does_not_wait_leaves_the_rest_to_others(
+    store: FeatureStore, texts: tuple[str, ...]
+) -> None:
+    theirs = texts[:3]
+    store.claim(TASK, theirs, ELSEWHERE)
+    measure = Measure()
+    done = work_off(store, measure, Job(TASK, texts[:9], 30.0, "run", waits=False))
+    assert done == 6
+    assert set(measure.counts) == set(texts[3:9])
+    assert {claim.expression for claim in store.claims(TASK).values()} == set(theirs)
