@@ -60,6 +60,11 @@ class CandidatePool:
             found.append(site.source.missing(expressions))
         return found
 
+    def measure(self, combinations: Iterable[Combination]) -> None:
+        """Measure, or look up in a store, the Fisher features that are still to be had."""
+        for site, expressions in zip(self._sites, self.missing(list(combinations)), strict=True):
+            site.source.measure(expressions)
+
     def add(self, combinations: Iterable[Combination]) -> None:
         """Take in what is new and has valid features, measuring what is not measured yet."""
         new = [
@@ -69,19 +74,21 @@ class CandidatePool:
         ]
         if not new:
             return
-        for site, expressions in zip(self._sites, self.missing(new), strict=True):
-            site.source.measure(expressions)
-        valid = [key for key in new if self._is_valid(key)]
+        self.measure(new)
+        valid = dict.fromkeys(key for key in new if self._is_valid(key))
         self._invalid.update(key for key in new if self._is_known(key) and key not in valid)
         if valid:
-            self._place(valid)
+            self._place(list(valid))
+
+    def has_met(self, combination: Combination) -> bool:
+        """Say whether a combination is known, as one that is valid or as one that is not."""
+        return combination in self.rows or combination in self._invalid
 
     def is_valid(self, combination: Combination) -> bool:
         """Say whether a combination has valid features, measuring it if need be."""
-        if combination in self.rows or combination in self._invalid:
+        if self.has_met(combination):
             return combination in self.rows
-        for site, expressions in zip(self._sites, self.missing([combination]), strict=True):
-            site.source.measure(expressions)
+        self.measure([combination])
         return self._is_valid(combination)
 
     def is_ruled_out(self, combination: Combination) -> bool:

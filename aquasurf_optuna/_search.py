@@ -19,7 +19,7 @@ from aquasurf_optuna._objectives import mean_ranks, scalarized
 from aquasurf_optuna.surrogate import diversified, novelty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -88,9 +88,15 @@ class Search:
         self._followed: list[tuple[Combination, tuple[float, ...]]] = []
         self._fitted: tuple[History, int, int, int] | None = None
 
-    def warm_up(self) -> None:
-        """Place the candidates, and do what the first fit to the baselines needs of them."""
-        self._bring_up_to_date(History())
+    def warm_up(self, history: History) -> None:
+        """Place the candidates, and do what the first fit needs of the baselines and of a study.
+
+        A distance to all candidates is measured for each: a tenth of a second for 7,000 of them
+        with the paper's histograms.
+        """
+        self._bring_up_to_date(history)
+        for objective in range(_n_objectives(history) if history.values else 0):
+            self._fit(self.pool, history, objective)
         rows = [self.pool.rows[k] for k in self.combinations.baselines() if k in self.pool.rows]
         if rows:
             self.pool.surrogate.fit(rows, np.zeros(len(rows)))
@@ -149,11 +155,12 @@ class Search:
         """
         if not (history.has_scale and self.pool.is_valid(key)):
             return None
-        pool = self.pool
-        if key not in pool.rows or not self._knows(history):
-            self._lay_out()
-            pool = pool.copy()
-            pool.add([*self._learned_from(history), key])
+        self._lay_out()
+        return self._predicted(self._pool_with([*self._learned_from(history), key]), history, key)
+
+    def _predicted(
+        self, pool: CandidatePool, history: History, key: Combination
+    ) -> tuple[Floats, Floats] | None:
         found = []
         for objective in range(_n_objectives(history)):
             if not self._fit(pool, history, objective):
@@ -166,9 +173,10 @@ class Search:
     def explanation(self, choice: Choice, history: History, weights: Floats) -> Explanation:
         """Return why a choice was made; values are higher the better."""
         functions = self._texts(choice.key)
-        if choice.reason != "predicted" or choice.key not in self.pool.rows:
+        if choice.reason != "predicted":
             return Explanation(functions, choice.reason)
-        predicted = self.predicted(history, choice.key)
+        pool = self._pool_with([choice.key])
+        predicted = self._predicted(pool, history, choice.key) if history.has_scale else None
         means, stds = predicted if predicted is not None else (np.zeros(0), np.zeros(0))
         return Explanation(
             functions,
@@ -179,8 +187,8 @@ class Search:
             weights=tuple(weights.tolist()) if len(weights) > 1 else (),
             rank=choice.rank,
             n_candidates=choice.n_candidates,
-            n_observed=sum(key in self.pool.rows for key in history.values),
-            nearest=self._nearest(choice.key, history),
+            n_observed=sum(key in pool.rows for key in history.values),
+            nearest=_nearest(pool, self._texts, choice.key, history),
         )
 
     def _ranked(
@@ -190,30 +198,46 @@ class Search:
 
         The best comes first.
         """
-        free = self._free(history, fixed, seen)
+        pool, free = self._free(history, fixed, seen)
         if not free or not (history.values or self.transfers):
             return free, False
-        self.pool.add(self._learned_from(history))
-        rows = np.array([self.pool.rows[key] for key in free])
+        pool.add(self._learned_from(history))
+        rows = np.array([pool.rows[key] for key in free])
         columns = []
         for objective in range(len(weights)):
-            if not self._fit(self.pool, history, objective):
+            if not self._fit(pool, history, objective):
                 return free, False
-            columns.append(self.pool.surrogate.acquire(rows))
+            columns.append(pool.surrogate.acquire(rows))
         score = scalarized(np.stack(columns, axis=1), weights)
         if self._diversity > 0:
-            score = diversified(score, self._novelty(history, rows), self._diversity)
+            score = diversified(score, _novelty(pool, history, rows), self._diversity)
         return [free[i] for i in np.argsort(-score, kind="stable")], True
 
-    def _free(self, history: History, fixed: Fixed, seen: set[Combination]) -> list[Combination]:
+    def _free(
+        self, history: History, fixed: Fixed, seen: set[Combination]
+    ) -> tuple[CandidatePool, list[Combination]]:
         candidates = self._bring_up_to_date(history)
+        pool = self.pool
         if any(fixed):
             candidates = [key for key in candidates if self._fits(key, fixed)]
             if len(self._sites) > 1:
                 more = self.combinations.fitting(fixed)
-                self.pool.add(more)
+                pool = self._pool_with(more)
                 candidates = list(dict.fromkeys([*candidates, *more]))
-        return [key for key in candidates if key in self.pool.rows and key not in seen]
+        return pool, [key for key in candidates if key in pool.rows and key not in seen]
+
+    def _pool_with(self, keys: Sequence[Combination]) -> CandidatePool:
+        """Return the pool, or a copy of it with what is missing.
+
+        What was asked for once stays out: a process that joins later does not know of it.
+        """
+        new = [key for key in keys if not self.pool.has_met(key)]
+        self.pool.measure(new)
+        if not any(self.pool.is_valid(key) for key in new):
+            return self.pool
+        pool = self.pool.copy()
+        pool.add(new)
+        return pool
 
     def _bring_up_to_date(self, history: History) -> list[Combination]:
         """Return the candidates, all of them placed as far as they are valid.
@@ -259,11 +283,6 @@ class Search:
         others = [key for transfer in self.transfers for key in transfer.values]
         return [*history.values, *others]
 
-    def _knows(self, history: History) -> bool:
-        """Say whether the pool has everything that can be learned from; it then need not grow."""
-        keys = self._learned_from(history)
-        return all(key in self.pool.rows or not self.pool.is_valid(key) for key in keys)
-
     def _fit(self, pool: CandidatePool, history: History, objective: int) -> bool:
         """Fit to one objective; False where nothing tried has valid features."""
         pool.add(self._learned_from(history))
@@ -288,29 +307,6 @@ class Search:
         if pool is self.pool:
             self._fitted = state
         return True
-
-    def _novelty(self, history: History, rows: NDArray[np.intp]) -> Floats:
-        known = [
-            self.pool.rows[key]
-            for key in dict.fromkeys([*history.values, *history.rivals.values()])
-            if key in self.pool.rows
-        ]
-        return novelty(self.pool.surrogate, rows, known)
-
-    def _nearest(self, key: Combination, history: History) -> tuple[Neighbour, ...]:
-        tried = [other for other in history.values if other in self.pool.rows]
-        if not tried:
-            return ()
-        rows = [self.pool.rows[other] for other in tried]
-        distances = self.pool.surrogate.distances([self.pool.rows[key]], rows)[0]
-        return tuple(
-            Neighbour(
-                self._texts(tried[i]),
-                tuple(v if np.isfinite(v) else None for v in history.values[tried[i]]),
-                float(distances[i]),
-            )
-            for i in np.argsort(distances, kind="stable")[:_NEAREST]
-        )
 
     def _outside(self, fixed: Fixed) -> Iterable[Combination]:
         if len(self._sites) > 1:
@@ -372,3 +368,33 @@ class Search:
 
 def _n_objectives(history: History) -> int:
     return len(next(iter(history.values.values())))
+
+
+def _novelty(pool: CandidatePool, history: History, rows: NDArray[np.intp]) -> Floats:
+    known = [
+        pool.rows[key]
+        for key in dict.fromkeys([*history.values, *history.rivals.values()])
+        if key in pool.rows
+    ]
+    return novelty(pool.surrogate, rows, known)
+
+
+def _nearest(
+    pool: CandidatePool,
+    texts: Callable[[Combination], dict[str, str]],
+    key: Combination,
+    history: History,
+) -> tuple[Neighbour, ...]:
+    tried = [other for other in history.values if other in pool.rows]
+    if not tried:
+        return ()
+    rows = [pool.rows[other] for other in tried]
+    distances = pool.surrogate.distances([pool.rows[key]], rows)[0]
+    return tuple(
+        Neighbour(
+            texts(tried[i]),
+            tuple(v if np.isfinite(v) else None for v in history.values[tried[i]]),
+            float(distances[i]),
+        )
+        for i in np.argsort(distances, kind="stable")[:_NEAREST]
+    )

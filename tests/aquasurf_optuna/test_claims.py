@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pytest
 
 from aquasurf_optuna._claims import claimed
 from aquasurf_optuna._history import History
 from aquasurf_optuna._search import Choice
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.sampler import AquaSurfSampler
+from tests.aquasurf_optuna.sampler_helpers import TINY
 from tests.oracles.interleavings import Key, Worker, all_orders
 
 Order = Callable[[int], Sequence[Key]]
@@ -150,3 +154,15 @@ def test_the_checker_tries_all_orders() -> None:
     # Who comes later sees who came before; all may have written before anybody reads.
     ends = all_orders(tells_what_it_saw, 2).ends
     assert ends == {((0, 0), (1, 1)), ((0, 1), (1, 0)), ((0, 1), (1, 1))}
+
+
+# By the sampler
+
+
+def test_who_has_met_others_at_all_candidates_draws_more(tiny: Catalogue) -> None:
+    sampler = AquaSurfSampler(TINY, catalogue=tiny, pool_size=2, baselines=(), seed=0)
+    order = sampler._search.in_order(History(), ({},), np.ones(1))
+    keys = [choice.key for choice in order]
+
+    eligible = np.flatnonzero(tiny.is_finite & ~tiny.is_constant).tolist()
+    assert sorted(keys) == [(class_id,) for class_id in eligible]
