@@ -224,10 +224,18 @@ class AquaSurfSampler(BaseSampler):
             self._rng = np.random.default_rng()
             self._base_sampler.reseed_rng()
 
-    def prepare(self, *, n_jobs: int = 1, progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        study: Study | None = None,
+        *,
+        n_jobs: int = 1,
+        progress: Progress | None = None,
+    ) -> None:
         """Draw the pool, compute its Fisher features and place it, ahead of the study.
 
         Args:
+            study: A study that has trials already: what its first proposal needs of them is
+                computed as well.
             n_jobs: How many processes compute features.
             progress: Called as ``progress(done, total)`` as features come in.
         """
@@ -243,7 +251,7 @@ class AquaSurfSampler(BaseSampler):
             for source, expressions in by_source.values():
                 source.measure(expressions, n_jobs=n_jobs, progress=_shifted(progress, done, total))
                 done += len(dict.fromkeys(expressions))
-            self._search.warm_up()
+            self._search.warm_up(History() if study is None else self._read(study))
 
     def measure(
         self,

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.samplers import RandomSampler
 
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import SamplerError
@@ -162,3 +163,23 @@ def test_vectors_of_another_length_are_refused(tiny: Catalogue) -> None:
     sampler = AquaSurfSampler(TINY, catalogue=tiny, features=Changing(), seed=0)
     with pytest.raises(SamplerError, match=r"has shape \(7,\), but others have \(3,\)"):
         sampler.prepare()
+
+
+def test_preparing_for_a_study_leaves_its_proposals_as_they_were(
+    three_node: SearchSpace, catalogue: Catalogue
+) -> None:
+    def ran(*, prepare: bool) -> tuple[list[int], int]:
+        study = optuna.create_study(sampler=RandomSampler(seed=1))
+        study.optimize(lambda t: float(len(str(three_node.suggest(t, "activation")))), n_trials=9)
+        study.sampler = AquaSurfSampler(three_node, catalogue=catalogue, pool_size=40, seed=0)
+        if prepare:
+            study.sampler.prepare(study)
+        placed = len(study.sampler._search.pool.rows)
+        study.optimize(lambda t: float(len(str(three_node.suggest(t, "activation")))), n_trials=12)
+        return classes_of(study, three_node, catalogue), placed
+
+    prepared, placed = ran(prepare=True)
+    plain, none = ran(prepare=False)
+    assert prepared == plain
+    assert placed > 40
+    assert none == 0
