@@ -141,7 +141,7 @@ def without_deaths(address: storages.Address, folder: str, options: argparse.Nam
 
 
 def with_deaths(address: storages.Address, folder: str, options: argparse.Namespace) -> str:
-    timeout = None if address.heartbeat else float(storages.GRACE)
+    timeout = storages.GRACE * (2.0 if address.heartbeat else 1.0)
     job = Job(
         address,
         folder,
