@@ -7,8 +7,8 @@ leading principal directions of a sample, divided by the root of 1,000: Euclidea
 rows are those of Equation 3, never larger, and hardly smaller.
 
 In the four-node space with 64 directions, over 6,000 classes: distances of random pairs (median
-1.2) are 0.06% too small or less for 99 in 100, and distances to the nearest other class (median
-0.047) 0.08% or less for 9 in 10. `benchmarks/following_pool.py --compression` measures it.
+1.2) are 0.04% too small or less for 99 in 100, and distances to the nearest other class (median
+0.048) 0.06% or less for 9 in 10. `benchmarks/following_pool.py --compression` measures it.
 
 Shapes: ``c`` classes, ``d`` directions, outputs ``(c, 1000)``.
 """
