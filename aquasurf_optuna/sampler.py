@@ -103,7 +103,7 @@ class AquaSurfSampler(BaseSampler):
         pool_size: How many functions each draw takes from the space. Fisher features are computed
             for all of them, and those with an invalid spectrum are never proposed. When all
             candidates are tried, as many again are drawn.
-        pool: ``"random"`` draws `pool_size` functions at once; ``"following"`` a quarter of them,
+        pool: ``"random"`` draws `pool_size` functions at once; ``"following"`` a third of them,
             and the others while the search goes on, where the outputs of what was tried point to
             in the whole space; ``"stored"`` takes what `store` holds, reads on while other
             processes measure (:meth:`measure`), and measures nothing itself.

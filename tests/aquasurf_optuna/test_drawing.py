@@ -95,17 +95,17 @@ def values(catalogue: Catalogue) -> np.ndarray:
     return values_near("mul(hard_sigmoid(x),elu(x))", catalogue)
 
 
-def test_it_begins_at_random_and_grows_every_other_trial(site: Site, values: np.ndarray) -> None:
+def test_it_begins_at_random_and_grows_with_each_trial(site: Site, values: np.ndarray) -> None:
     drawing = FollowingDrawing(site, 80)
-    assert list(drawing.functions({})) == site.shuffled[:20]
+    assert list(drawing.functions({})) == site.shuffled[:27]
 
     sizes = []
     found = tried(drawing, values, 40)
     again = FollowingDrawing(site, 80)
     for part in prefixes(found):
         sizes.append(len(again.functions(part)))
-    # A twentieth of 80 joins after every second trial, until there are 80.
-    assert sizes == [min(80, 20 + 4 * (n // 2)) for n in range(1, 41)]
+    # A sixtieth of 80 joins after every trial.
+    assert sizes == [min(80, 27 + n) for n in range(1, 41)]
     assert set(again.functions({})) <= eligible(site.catalogue)
 
 
@@ -113,7 +113,7 @@ def test_what_joins_is_better_than_chance(site: Site, values: np.ndarray) -> Non
     drawing = FollowingDrawing(site, 80)
     found = tried(drawing, values, 30)
     members = list(drawing.functions(found))
-    joined = values[members[20:]]
+    joined = values[members[27:]]
 
     everyone = values[sorted(eligible(site.catalogue))]
     assert np.median(joined) > np.quantile(everyone, 0.75)
@@ -154,11 +154,11 @@ def test_a_following_pool_that_is_used_up_grows_at_random(site: Site, values: np
     found: dict[int, float] = {}
     while free := [c for c in drawing.functions(found) if c not in found]:
         found[free[0]] = float(values[free[0]])
-    # Two at random, and one that joined when both were tried.
-    assert len(found) == 3
+    # Three at random, and one that joined with each that was tried, until there were eight.
+    assert len(found) == 8
 
     assert drawing.grow()
-    assert len(drawing.functions(found)) == 3 + 8
+    assert len(drawing.functions(found)) == 8 + 8
 
 
 def test_a_following_pool_ends_with_all_there_is(tiny: Catalogue) -> None:
@@ -172,7 +172,7 @@ def test_a_following_pool_ends_with_all_there_is(tiny: Catalogue) -> None:
 def test_failures_alone_can_be_followed(site: Site) -> None:
     drawing = FollowingDrawing(site, 40)
     failures = dict.fromkeys(site.shuffled[:6], -math.inf)
-    assert len(drawing.functions(failures)) == 16
+    assert len(drawing.functions(failures)) == 13 + 6
 
 
 def test_one_function_is_enough(three_node: SearchSpace) -> None:
