@@ -96,7 +96,7 @@ def read_table(name: str, trainings: Trainings, featurizer: FisherFeaturizer, st
 
 def default_store() -> str:
     """Return the URL of the benchmarks' store of features."""
-    path = Path(tempfile.gettempdir()) / "aquasurf_search_quality.db"
+    path = Path(tempfile.gettempdir()) / "aquasurf_digits_features.db"
     return os.environ.get("AQUASURF_BENCHMARK_STORE", f"sqlite:///{path}")
 
 
