@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -199,7 +200,14 @@ def test_activations_that_share_a_featurizer_share_features(
 
 def test_it_stops_when_told_to_and_goes_on_later(store: FeatureStore, tiny: Catalogue) -> None:
     stop = threading.Event()
-    featurizer = Featurizer(before=lambda text: len(featurizer.measured) == 4 and stop.set())
+
+    def enough(text: str) -> None:
+        if len(featurizer.measured) == 4:
+            stop.set()
+            # Longer than the worker takes to notice.
+            time.sleep(1.0)
+
+    featurizer = Featurizer(before=enough)
     sampler = sampler_of(tiny, store, featurizer)
     study = optuna.create_study(sampler=sampler)
     first = sampler.measure(study, stop=stop, options=HERE)

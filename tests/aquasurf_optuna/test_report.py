@@ -9,7 +9,7 @@ import numpy as np
 import optuna
 import plotly.graph_objects as go
 import pytest
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 
@@ -27,6 +27,8 @@ from aquasurf_optuna.report import (
 )
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
+from aquasurf_optuna.surrogate import Surrogate
+from aquasurf_optuna.surrogate._observations import Observations
 from tests.aquasurf_optuna.studies import FOUND, OTHER, RELU, SPACE, TANH, Page, study_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror='alert(2)'>&"
@@ -46,26 +48,30 @@ def figures(page: Page) -> int:
     return own_part(page).count("Plotly.newPlot(")
 
 
-class Line:
+class Line(Surrogate):
     """A surrogate that is done at once: functions on a line, by their mean output."""
 
-    features = "outputs"
+    def __init__(self, features: str = "outputs", random_state: int = 0) -> None:
+        self.features = features
+        self.random_state = random_state
 
-    def embed(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Line:
-        values = np.asarray(outputs, dtype=np.float64).mean(axis=1)
-        self.embedding_ = np.stack([values, np.zeros_like(values)], axis=1)
-        return self
+    @property
+    def embedding_(self) -> NDArray[np.float64]:
+        values = self._parts["outputs"].astype(np.float64).mean(axis=1)
+        return np.stack([values, np.zeros_like(values)], axis=1)
 
-    def extend(self, outputs: ArrayLike | None = None, fisher: ArrayLike | None = None) -> Line:
-        old = self.embedding_
-        self.embedding_ = np.vstack([old, self.embed(outputs).embedding_])
-        return self
+    def _place(self) -> None:
+        pass
 
-    def fit(self, rows: ArrayLike, values: ArrayLike) -> Line:
-        return self
+    def _placed_more(self, new: dict[str, NDArray[np.float32]]) -> None:
+        pass
 
-    def predict(self, rows: ArrayLike) -> np.ndarray:
-        return np.asarray(self.embedding_[np.asarray(rows), 0])
+    def _learn(self, observations: Observations) -> None:
+        pass
+
+    def _predicted(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        mean = self.embedding_[rows, 0]
+        return mean, np.full(len(mean), np.nan)
 
 
 @pytest.fixture(scope="module")
