@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import optuna
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from optuna.samplers import BaseSampler
 
 from aquasurf_optuna.catalogue import Catalogue
@@ -26,13 +26,17 @@ TINY = SearchSpace(
 """A space of 32 graphs."""
 
 
+# Where the stub cuts outputs, so high that functions stay apart.
+_LARGEST = 1e30
+
+
 class StubSurrogate(Surrogate):
     """Remembers what it is given, and prefers functions with a large mean output.
 
     Copies share one diary, since the sampler copies the surrogate that it is given.
     """
 
-    output_bound = None
+    output_bound = _LARGEST
 
     def __init__(
         self, diary: "Diary | None" = None, features: str = "outputs", random_state: int = 0
@@ -44,9 +48,6 @@ class StubSurrogate(Surrogate):
     @property
     def embedding_(self) -> NDArray[np.float64]:
         return np.stack([self._parts["outputs"].mean(axis=1), np.arange(self.n_rows_)], axis=1)
-
-    def _checked_features(self, name: str, features: ArrayLike | None) -> NDArray[np.float32]:
-        return np.asarray(features, dtype=np.float32)
 
     def _place(self) -> None:
         width = self._parts["fisher"].shape[1] if "fisher" in self._parts else None
@@ -94,8 +95,8 @@ class Diary:
 
 def by_class(values: Mapping[bytes, float], catalogue: Catalogue) -> dict[int, float]:
     """Name functions by their class instead of by their outputs."""
-    with np.errstate(over="ignore"):
-        rows = catalogue.outputs.astype(np.float32)
+    finite = np.nan_to_num(catalogue.outputs, nan=_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
+    rows = np.clip(finite, -_LARGEST, _LARGEST).astype(np.float32)
     known = {row.tobytes(): class_id for class_id, row in enumerate(rows)}
     return {known[key]: value for key, value in values.items()}
 

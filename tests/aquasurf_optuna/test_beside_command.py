@@ -104,8 +104,13 @@ def test_it_ends_on_request_and_loses_nothing(
     code: int,
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    # A shell starts what it puts into the background without SIGINT.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     call = {"call": f"{HERE}.build", "arguments": {"ends_with": int(number)}}
-    assert main(["features", "--config", config(featurizer=call, n=None)]) == code
+    try:
+        assert main(["features", "--config", config(featurizer=call, n=None)]) == code
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     # The function at work is finished; not all threads hear of the end at once.
     assert 3 <= store.count("small") < 100
     assert store.claims("small") == {}

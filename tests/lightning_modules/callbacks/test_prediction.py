@@ -95,7 +95,7 @@ def test_the_message_names_both_values(make_trainer: MakeTrainer) -> None:
 
 
 def test_the_sampler_predicts(make_trainer: MakeTrainer) -> None:
-    sampler = AquaSurfSampler(SPACE, seed=0)
+    sampler = AquaSurfSampler(SPACE, surrogate="paper", seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     texts = ["add(zero(x),tanh(x))", "mul(relu(x),tanh(x))"]
 
@@ -106,7 +106,7 @@ def test_the_sampler_predicts(make_trainer: MakeTrainer) -> None:
         trainer.fit(classifier_of(small_network(expression)), loader(images()))
         return float(expression == texts[0])
 
-    # A function seen before is predicted as it went.
+    # Nearest neighbours predict a function seen before as it went.
     for text in texts * 2:
         study.enqueue_trial(SPACE.params_of(text, "activation"))
     study.optimize(objective, n_trials=4)
