@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import svd_flip
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,8 +78,10 @@ def embed(parts: Sequence[tuple[Features, GraphSettings]], *, seed: int) -> Floa
     # Numba, which UMAP runs on, sets the number of threads of the OpenMP library that torch shares.
     threads = torch.get_num_threads()
     try:
-        graphs = [_graph(features, settings, random_state) for features, settings in parts]
-        return _layout(_united(graphs), parts, random_state)
+        # Sums round otherwise with other numbers of threads, and a layout makes much of little.
+        with threadpool_limits(limits=1):
+            graphs = [_graph(features, settings, random_state) for features, settings in parts]
+            return _layout(_united(graphs), parts, random_state)
     finally:
         torch.set_num_threads(threads)
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from aquasurf_optuna.surrogate import UmapKnnSurrogate
+from aquasurf_optuna.surrogate import UmapKnnSurrogate, _umap
 from tests.aquasurf_optuna.surrogate.candidates import clusters
 
 Floats = NDArray[np.float64]
@@ -37,6 +38,27 @@ def test_the_seed_decides_the_embedding(features: str) -> None:
     first = embedding(1)
     np.testing.assert_array_equal(first, embedding(1))
     assert not np.allclose(first, embedding(2))
+
+
+def test_the_embedding_does_not_hang_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outputs, fisher, _ = clusters(300)
+
+    def embedding(threads: int) -> Floats:
+        with threadpool_limits(limits=threads):
+            return np.asarray(UmapKnnSurrogate().embed(outputs, fisher).embedding_)
+
+    seen: list[int] = []
+    layout = _umap._layout
+
+    def watched(*arguments: Any) -> Floats:
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return layout(*arguments)
+
+    monkeypatch.setattr(_umap, "_layout", watched)
+    np.testing.assert_array_equal(embedding(1), embedding(2))
+    assert set(seen) == {1}
 
 
 def test_the_global_random_state_is_left_alone() -> None:
