@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from aquasurf_optuna._sampler_arguments import Options
     from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.expression import Expression
-    from aquasurf_optuna.features.featurizer import FisherFeaturizer
+    from aquasurf_optuna.features._feature import FeatureSource
     from aquasurf_optuna.space import SearchSpace
     from aquasurf_optuna.store import FeatureStore
 
@@ -32,7 +32,7 @@ _SEED_LIMIT = 2**31 - 1
 def make_sites(
     spaces: Mapping[str, SearchSpace],
     *,
-    featurizers: Mapping[str, FisherFeaturizer | None],
+    featurizers: Mapping[str, FeatureSource | None],
     store: FeatureStore | None,
     measures: bool,
     catalogues: dict[SearchSpace, Catalogue],

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType
@@ -19,6 +16,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from aquasurf_optuna._beside_command import measure_beside
+from aquasurf_optuna._described import called, read_yaml
 from aquasurf_optuna._stored_study import stored_study
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -80,7 +78,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "name": (str,),
     "follow": (bool,),
 }
-_FEATURIZER_KINDS: dict[str, tuple[type, ...]] = {"call": (str,), "arguments": (dict,)}
 
 
 def add_features(commands: Any) -> None:
@@ -164,7 +161,7 @@ def _compute(settings: FeaturesSettings) -> int:
         memory=None if settings.memory is None else int(settings.memory * _GIB),
     )
     try:
-        featurizer = _featurizer(settings.featurizer)
+        featurizer = called(settings.featurizer, "featurizer", FisherFeaturizer)
         print(f"task {featurizer.task} in {store.url}", flush=True)
         work = _ahead if settings.study is None else _beside
         done = work(settings, space, featurizer, store, options)
@@ -222,7 +219,7 @@ def _beside(
 
 
 def _settings(options: argparse.Namespace) -> FeaturesSettings:
-    read = {} if options.config is None else _read(options.config)
+    read = {} if options.config is None else read_yaml(options.config, _KINDS)
     given = {
         field.name: value
         for field in dataclasses.fields(FeaturesSettings)
@@ -243,81 +240,6 @@ def _settings(options: argparse.Namespace) -> FeaturesSettings:
     if settings.seed < 0:
         raise AquaSurfError(f"seed must be 0 or more, got {settings.seed}")
     return settings
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        import yaml  # type: ignore[import-untyped] # PyYAML has no types
-    except ImportError as error:
-        raise AquaSurfError("--config needs PyYAML: pip install pyyaml") from error
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AquaSurfError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return _checked(content, _KINDS, path)
-
-
-def _checked(content: Any, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
-    """Return a mapping whose keys and types are among those allowed."""
-    if not isinstance(content, dict):
-        raise AquaSurfError(
-            f"{where} must hold {', '.join(kinds)}, got {type(content).__name__}: {content!r}"
-        )
-    for key, value in content.items():
-        if key not in kinds:
-            raise AquaSurfError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")
-        # True is an int to Python, but not to whoever writes `n: true`.
-        if not isinstance(value, kinds[key]) or (
-            isinstance(value, bool) and bool not in kinds[key]
-        ):
-            names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds[key])
-            raise AquaSurfError(f"{key} in {where} must be {names}, got {value!r}")
-    return content
-
-
-def _featurizer(described: Mapping[str, Any]) -> FisherFeaturizer:
-    checked = _checked(dict(described), _FEATURIZER_KINDS, "featurizer")
-    if "call" not in checked:
-        raise AquaSurfError("featurizer must name a `call`, such as package.module.function")
-    path, arguments = checked["call"], checked.get("arguments", {})
-    call = _imported(path)
-    try:
-        inspect.signature(call).bind(**arguments)
-    except TypeError as error:
-        allowed = ", ".join(inspect.signature(call).parameters)
-        raise AquaSurfError(f"{path} takes the arguments {allowed}: {error}") from error
-    try:
-        featurizer = call(**arguments)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, AquaSurfError):
-            raise
-        raise AquaSurfError(f"{path} refused its arguments {arguments}: {error}") from error
-    if not isinstance(featurizer, FisherFeaturizer):
-        raise AquaSurfError(
-            f"{path} must return a FisherFeaturizer, got {type(featurizer).__name__}"
-        )
-    return featurizer
-
-
-def _imported(path: str) -> Callable[..., Any]:
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise AquaSurfError(f"call must be a path such as package.module.function, got {path!r}")
-    # An installed command, unlike `python -m`, does not see modules in the current folder.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise AquaSurfError(f"cannot import {module_name!r} for {path!r}: {error}") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = ", ".join(sorted(n for n, v in vars(module).items() if inspect.isfunction(v)))
-        raise AquaSurfError(
-            f"{module_name} has no callable {name!r}; its functions are: {known or 'none'}"
-        )
-    checked: Callable[..., Any] = found
-    return checked
 
 
 def _store(settings: FeaturesSettings) -> FeatureStore:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aquasurf_optuna.expression import Expression
-    from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
+    from aquasurf_optuna.features._feature import FeatureSource, FisherFeature
     from aquasurf_optuna.store import FeatureStore
 
     Progress = Callable[[int, int], None]
@@ -36,7 +36,7 @@ class FisherSource:
 
     def __init__(
         self,
-        featurizer: FisherFeaturizer | None,
+        featurizer: FeatureSource | None,
         store: FeatureStore | None,
         *,
         measures: bool = True,

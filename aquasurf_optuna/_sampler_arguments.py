@@ -16,7 +16,7 @@ from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.surrogate import Surrogate, check_features
 
 if TYPE_CHECKING:
-    from aquasurf_optuna.features.featurizer import FisherFeaturizer
+    from aquasurf_optuna.features._feature import FeatureSource
     from aquasurf_optuna.store import FeatureStore
 
 
@@ -64,8 +64,8 @@ class Options:
 
 
 def featurizers_by_name(
-    features: FisherFeaturizer | Mapping[str, FisherFeaturizer] | None, names: Sequence[str]
-) -> dict[str, FisherFeaturizer | None]:
+    features: FeatureSource | Mapping[str, FeatureSource] | None, names: Sequence[str]
+) -> dict[str, FeatureSource | None]:
     """Return the featurizer of each activation.
 
     Raises:

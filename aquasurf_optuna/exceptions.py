@@ -90,6 +90,10 @@ class SurrogateError(AquaSurfError, ValueError):
     """The surrogate was given features or observations that do not fit together."""
 
 
+class BenchmarkError(AquaSurfError, ValueError):
+    """A benchmark table, or a file of training runs, cannot be read, fetched or used."""
+
+
 class SamplerError(AquaSurfError, ValueError):
     """The sampler cannot work with this space, study or setting."""
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from aquasurf_optuna._site import Site
     from aquasurf_optuna.catalogue import Catalogue
     from aquasurf_optuna.expression import Expression
-    from aquasurf_optuna.features.featurizer import FisherFeaturizer
+    from aquasurf_optuna.features._feature import FeatureSource
     from aquasurf_optuna.space import SearchSpace
     from aquasurf_optuna.surrogate import Surrogate
 
@@ -126,7 +126,7 @@ class AquaSurfSampler(BaseSampler):
         self,
         space: SearchSpace | Mapping[str, SearchSpace],
         *,
-        features: FisherFeaturizer | Mapping[str, FisherFeaturizer] | None = None,
+        features: FeatureSource | Mapping[str, FeatureSource] | None = None,
         store: str | FeatureStore | None = None,
         surrogate: str | Surrogate | None = None,
         diversity: float = 0.0,

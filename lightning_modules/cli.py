@@ -83,13 +83,40 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
         optuna.TrialPruned: If one of `callbacks` prunes its trial.
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
+    cli = _command_line(arguments, callbacks)
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, FisherEigenvalues):
+            # Worker processes cannot raise here; the callback knows what they found.
+            callback.check_pruned()
+    return cli
+
+
+def read(arguments: Sequence[str]) -> LightningCLI:
+    """Read arguments without a subcommand, and run nothing.
+
+    Args:
+        arguments: As on the command line, after the subcommand.
+
+    Returns:
+        The command line, with its `config` and the `parser` that makes model and data of it.
+
+    Raises:
+        AquaSurfError: If a function, a network, a setting or a data set cannot be used.
+        SystemExit: If the arguments cannot be parsed; the message is on standard error.
+    """
+    return _command_line(arguments, (), run=False)
+
+
+def _command_line(
+    arguments: Sequence[str] | None, callbacks: Sequence[L.Callback], *, run: bool = True
+) -> LightningCLI:
     with warnings.catch_warnings():
         # Lightning calls functions of jsonargparse that will be renamed;
         # https://github.com/Lightning-AI/pytorch-lightning/issues/21900
         warnings.filterwarnings(
             "ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli"
         )
-        cli = _Cli(
+        return _Cli(
             Classifier,
             L.LightningDataModule,
             subclass_mode_data=True,
@@ -98,12 +125,8 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
             trainer_defaults={"callbacks": list(callbacks)},
             parser_kwargs={"prog": PROGRAM},
             args=None if arguments is None else list(arguments),
+            run=run,
         )
-    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, FisherEigenvalues):
-            # Worker processes cannot raise here; the callback knows what they found.
-            callback.check_pruned()
-    return cli
 
 
 def main(arguments: Sequence[str] | None = None) -> LightningCLI:

@@ -113,9 +113,21 @@ AQUASURF = (
     "report",
     "_discovered_command",
     "_stored_study",
+    "_described",
     "_beside_command",
     "_features_command",
     "_show_command",
+    "benchmark._runs",
+    "benchmark._published",
+    "benchmark._reader",
+    "benchmark._shipped",
+    "benchmark._bench",
+    "benchmark._rows",
+    "benchmark._build",
+    "benchmark._searches",
+    "benchmark._metrics",
+    "benchmark",
+    "_bench_command",
     "cli",
 )
 LIGHTNING = (
@@ -131,6 +143,7 @@ LIGHTNING = (
     "recipes",
     "cli",
     "features",
+    "configured_training",
     "__main__",
 )
 FLOWS = {"aquasurf_optuna": AQUASURF, "lightning_modules": LIGHTNING}

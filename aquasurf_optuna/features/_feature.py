@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -109,3 +109,17 @@ class Featurizer(Protocol):
 
     def __call__(self, expression: str) -> FisherFeature:
         """Measure one function."""
+
+
+class FeatureSource(Featurizer, Protocol):
+    """What a sampler takes features from: a featurizer, or a table that knows them already."""
+
+    def many(
+        self,
+        expressions: Sequence[Any],
+        *,
+        store: Any = None,
+        n_jobs: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[FisherFeature]:
+        """Return the features of several functions, in their order."""

@@ -136,6 +136,27 @@ class FisherFeaturizer:
         # What the batch itself adds to the first layer does not depend on the function.
         self._batch_parts: BatchParts = {}
 
+    def represented_as(self, representation: Representation) -> FisherFeaturizer:
+        """Return the same featurizer with another kind of vector, and a task of its own.
+
+        Raises:
+            ValueError: If there is no such representation.
+        """
+        task = self._given_task
+        return FisherFeaturizer(
+            self.build_model,
+            self.inputs,
+            self.targets,
+            loss=self.loss,
+            fisher=self.fisher,
+            sharing=self.sharing,
+            max_uses=self.max_uses,
+            representation=representation,
+            seed=self.seed,
+            task=task if task is None else f"{task}, {representation}",
+            skip=self.skip,
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_batch_parts": {}}
 
