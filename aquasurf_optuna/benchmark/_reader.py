@@ -221,7 +221,7 @@ class _Text:
         raise self._not_json(self._at, f"got {kind}{ahead!r}, expected {what}")
 
     def _length(self) -> tuple[int, bool]:
-        """Return how long the string or object is that begins here, and whether its end is there."""
+        """Return how long the string or object here is, and whether its end has been found."""
         depth, quoted, seen = 0, False, 0
         while True:
             marks = _IN_STRING if quoted else _OUTSIDE
