@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from aquasurf_optuna.benchmark._published import PUBLISHED, fetch
 from aquasurf_optuna.benchmark._reader import MEASURES, Entry, Table
 from aquasurf_optuna.benchmark._shipped import SHIPPED, shipped
-from aquasurf_optuna.exceptions import BenchmarkError, ExpressionError
+from aquasurf_optuna.catalogue import Catalogue
+from aquasurf_optuna.exceptions import BenchmarkError, ExpressionError, SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.features._feature import FisherFeature
 from aquasurf_optuna.space import SearchSpace
@@ -153,7 +154,7 @@ class ActBench:
     @functools.cached_property
     def baselines(self) -> dict[str, int]:
         """Text of each standard function that is in the table -> its row."""
-        rows = {str(baseline): self._rows.get(str(baseline)) for baseline in BASELINES}
+        rows = {str(baseline): self._find(baseline) for baseline in BASELINES}
         return {text: row for text, row in rows.items() if row is not None}
 
     @functools.cached_property
@@ -179,12 +180,12 @@ class ActBench:
         return np.where(finite, values, worst)
 
     def row(self, function: str | Expression) -> int:
-        """Return the row of a function, by its own name or that of an equal graph.
+        """Return the row of a function, by its own name, that of an equal graph, or its values.
 
         Raises:
             BenchmarkError: If the table does not have it.
         """
-        row = self._rows.get(str(function))
+        row = self._find(function)
         if row is None:
             raise BenchmarkError(
                 f"{self.name} does not hold {function}; it holds the functions of "
@@ -211,6 +212,22 @@ class ActBench:
             return float(values[self.row(self.space.suggest(trial, ACTIVATION))])
 
         return objective
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """The classes of equal functions of the space."""
+        return Catalogue.of(self.space)
+
+    def _find(self, function: str | Expression) -> int | None:
+        row = self._rows.get(str(function))
+        if row is not None:
+            return row
+        try:
+            class_id = self.catalogue.class_of(function)
+        except SpaceError:
+            return None
+        members = (str(member) for member in self.catalogue.members(class_id))
+        return next((self._rows[text] for text in members if text in self._rows), None)
 
     @functools.cached_property
     def _rows(self) -> dict[str, int]:

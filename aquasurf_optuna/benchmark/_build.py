@@ -155,12 +155,15 @@ def build_table(
     invalid = {
         text: feature.reason for text, feature in features["quantiles"].items() if not feature.valid
     }
-    keys = planned(plan, list(features["quantiles"]), set(invalid))
+    baselines = [str(catalogue[row]) for row in catalogue.classes_of(BASELINES)]
+    keys = planned(plan, list(features["quantiles"]), set(invalid), baselines)
     _train(training, keys, runs, jobs=jobs, progress=progress)
     return _write(plan, path, catalogue, features, runs.read(), settings, featurizer)
 
 
-def planned(plan: BuildPlan, functions: Sequence[str], invalid: set[str]) -> list[Key]:
+def planned(
+    plan: BuildPlan, functions: Sequence[str], invalid: set[str], baselines: Sequence[str] = ()
+) -> list[Key]:
     """Return which functions are trained from which seeds, in the order in which that is done.
 
     The baselines come first, then the others in random order; the first seed of all of them comes
@@ -170,14 +173,15 @@ def planned(plan: BuildPlan, functions: Sequence[str], invalid: set[str]) -> lis
         plan: What the table is to hold.
         functions: Texts of all functions.
         invalid: Those of them whose spectrum is invalid.
+        baselines: Those of them that are standard functions.
     """
     rng = np.random.default_rng(plan.seed)
     rejected = [text for text in functions if text in invalid]
     sample = rng.choice(rejected, min(plan.invalid_sample, len(rejected)), replace=False)
     kept = [text for text in functions if text not in invalid]
     shuffled = [str(text) for text in rng.permutation(kept)]
-    baselines = [text for text in map(str, BASELINES) if text in set(kept)]
-    valid = list(dict.fromkeys([*baselines, *shuffled]))
+    first = [text for text in baselines if text in set(kept)]
+    valid = list(dict.fromkeys([*first, *shuffled]))
     everything = [*valid, *map(str, sample)]
     keys = [(text, seed) for seed in plan.seeds for text in everything]
     spread = valid[: plan.spread_sample]
