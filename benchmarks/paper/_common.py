@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.benchmark._bench import ActBench
+from aquasurf_optuna.benchmark._published import PUBLISHED, cache_folder
 from aquasurf_optuna.benchmark._shipped import SHIPPED
 from aquasurf_optuna.exceptions import BenchmarkError
 from aquasurf_optuna.visualization._style import (
@@ -107,7 +108,12 @@ def load(names: Sequence[str] | None) -> list[ActBench]:
 
 def at_hand() -> list[str]:
     """Return the names of the tables that need no network."""
-    return list(SHIPPED)
+    fetched = (name for name, url in PUBLISHED.items() if _kept(url).is_file())
+    return [*SHIPPED, *fetched]
+
+
+def _kept(url: str) -> Path:
+    return cache_folder() / url.rpartition("/")[2]
 
 
 def write(folder: Path, number: int, drawn: Drawn) -> None:

@@ -23,6 +23,7 @@ from aquasurf_optuna.exceptions import BenchmarkError
 from benchmarks.paper import _common as common
 
 _COLUMNS = 3
+_LEGEND_COLUMNS = {1: 3, 2: 5, 3: 9}
 _TOP = 0.01
 
 
@@ -160,20 +161,27 @@ def draw(tables: Sequence[ActBench]) -> common.Drawn:
     for axes in panels[len(pairs) :]:
         axes.set_axis_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=_LEGEND_COLUMNS[columns],
+        frameon=False,
+        fontsize=8,
+    )
     return common.Drawn(figure, lines(pairs))
 
 
 def _draw_panel(axes: Axes, pair: Pair) -> None:
     x, y = pair.accuracies
     facts = facts_of(pair)
-    axes.scatter(x, y, s=7, color=common.GREY, alpha=0.5, linewidths=0, label="functions")
+    axes.scatter(x, y, s=7, color=common.GREY, alpha=0.5, linewidths=0, label="others")
     marks = zip(pair.baselines.items(), common.COLOURS, common.MARKERS, strict=False)
     for (text, row), colour, marker in marks:
         axes.scatter(
             x[row],
             y[row],
-            s=52,
+            s=90 if marker == "*" else 52,
             color=colour,
             marker=marker,
             edgecolors="white",
