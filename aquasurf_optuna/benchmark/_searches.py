@@ -44,7 +44,8 @@ STARTS: Mapping[str, str] = MappingProxyType(
 """What a search can begin with; the paper's begin with `"random"` (Section 5)."""
 
 VALID_ONLY = "valid"
-_ASKED_PER_EVALUATION = 15
+# Of a sampler that has proposed so many invalid functions one after another, no other is expected.
+_MOST_IN_VAIN = 300
 # More outputs than these, 160 MB, are not kept.
 _MOST_REMEMBERED = 20_000
 _RELU = "relu(x)"
@@ -109,6 +110,11 @@ class SearchedTable:
         for array in (self.scores, self.bench.valid, self.bench.fisher):
             known.update(np.ascontiguousarray(array).tobytes())
         return known.hexdigest()
+
+    @functools.cached_property
+    def shared_key(self) -> str:
+        """Tells tables apart whose searches differ."""
+        return f"{self.bench.name} {self.checksum} {self._pool_size}"
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
@@ -339,7 +345,7 @@ def search(table: SearchedTable, sampler: str, *, start: str, repeat: int, trial
         start: Key of `STARTS`.
         repeat: Seeds the sampler and the start.
         trials: Evaluations after those that the search begins with. With ``:valid`` it ends early
-            where a sampler proposes hardly any valid function.
+            where a sampler proposes 300 invalid functions one after another.
 
     Raises:
         BenchmarkError: If there is no such sampler or start.
@@ -355,7 +361,8 @@ def search(table: SearchedTable, sampler: str, *, start: str, repeat: int, trial
         study = optuna.create_study(direction="maximize", sampler=method.make(table, repeat))
         for row in first:
             study.enqueue_trial(method.params_of(table, row))
-        for _ in range(_ASKED_PER_EVALUATION * wanted):
+        in_vain = 0
+        while len(rows) < wanted and in_vain < _MOST_IN_VAIN:
             begin = time.process_time()
             trial = study.ask()
             expression = method.suggest(table, trial)
@@ -363,10 +370,9 @@ def search(table: SearchedTable, sampler: str, *, start: str, repeat: int, trial
             row = table.bench.row(expression)
             counts = len(rows) < len(first) or not method.valid_only or bool(table.bench.valid[row])
             study.tell(trial, float(table.scores[row]) if counts else table.failed)
+            in_vain = 0 if counts else in_vain + 1
             if counts:
                 rows.append(row)
-            if len(rows) == wanted:
-                break
     return Search(
         table.bench.name, sampler, start, repeat, trials, len(first), rows, round(seconds, 4)
     )
