@@ -7,19 +7,20 @@ are appended whole, so a run that ended is never lost, and several commands may 
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
 import math
-import multiprocessing
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aquasurf_optuna.exceptions import BenchmarkError, InitializationError
+from aquasurf_optuna.features._child import Child, EndedError
+from aquasurf_optuna.features._feature import StoppedError
 
 Training = Callable[[str, int], Mapping[str, float]]
 """Trains a function from a seed, and returns what was measured; picklable."""
@@ -58,12 +59,19 @@ class RunsFile:
         settings: What the runs depend on, as JSON values.
 
     Raises:
-        BenchmarkError: If the file holds runs of other settings, or is no file of runs.
+        BenchmarkError: If the file holds runs of other settings, or is no file of runs; or if the
+            settings are no JSON values.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
         self.path = Path(path)
-        self._header = json.dumps({"settings": settings}, sort_keys=True)
+        try:
+            self._header = json.dumps({"settings": settings}, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise BenchmarkError(
+                "the settings of a training must be what JSON can hold (texts, finite numbers, "
+                f"lists and mappings of them): {error}; got {str(settings)[:300]}"
+            ) from error
         self._check()
 
     def read(self) -> dict[Key, Run]:
@@ -72,7 +80,8 @@ class RunsFile:
         if self.path.exists():
             # A last line without its end is one that a killed process had not finished.
             for number, line in enumerate(self.path.read_bytes().split(b"\n")[1:-1], start=2):
-                run = self._parsed(line, number)
+                # Two commands that begin at once both write the first line.
+                run = None if line in (b"", self._header.encode()) else self._parsed(line, number)
                 if run is not None:
                     runs.setdefault(run.key, run)
         return runs
@@ -87,21 +96,18 @@ class RunsFile:
 
     def _append(self, line: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), self.path.open("xb", buffering=0) as file:
-            file.write(f"{self._header}\n".encode())
         # One small write to a file opened for appending does not mix with another process's. After
         # an unfinished line a new one begins.
-        start = "" if self._ends_whole() else "\n"
-        with self.path.open("ab", buffering=0) as file:
+        with self.path.open("ab+", buffering=0) as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                start = f"{self._header}\n"
+            else:
+                file.seek(-1, os.SEEK_END)
+                start = "" if file.read(1) == b"\n" else "\n"
             file.write(f"{start}{line}\n".encode())
 
-    def _ends_whole(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
-
     def _check(self) -> None:
-        if not self.path.exists():
+        if not self.path.exists() or not self.path.stat().st_size:
             return
         with self.path.open("rb") as file:
             header = file.readline().decode(errors="replace").strip()
@@ -135,84 +141,125 @@ def train_all(
 ) -> None:
     """Train whatever is not in a file yet.
 
-    A process that dies is replaced; the runs that were under way are tried again one at a time, and
-    the third death of a run counts as its failure. After Ctrl-C the runs that ended are kept.
+    A process that dies is replaced, and its run is tried again; the third death of a run counts as
+    its failure. The processes end with this one, however it ends, and know the operators that the
+    user has registered. After Ctrl-C or an error the runs that ended are kept.
 
     Args:
         training: Trains once. What it raises other than `InitializationError` ends the work.
         keys: Functions and seeds, in the order in which they are wanted.
         file: Where the runs are kept.
-        jobs: Processes; each one computes on one thread. With 1 they are not needed, but a training
-            that takes its process with it does not end the work.
+        jobs: Processes; each one computes on one thread. One is not this process either, so that a
+            training that takes its process with it does not end the work.
         done: Called with each run that ends.
 
     Raises:
         ValueError: If `jobs` is below 1.
+        PrecomputeError: If a process cannot be started.
+        OperatorError: If an operator of the user's cannot be sent to the processes.
     """
     if jobs < 1:
-        raise ValueError(f"jobs must be 1 or more, got {jobs}")
-
-    def note(run: Run) -> None:
-        file.add(run)
-        if done is not None:
-            done(run)
-
+        raise ValueError(f"jobs must be 1 or more processes, got {jobs}")
     known = file.read()
     waiting = deque(key for key in dict.fromkeys(keys) if key not in known)
-    deaths: Counter[Key] = Counter()
-    while waiting:
-        suspects = [key for key in waiting if deaths[key]]
-        # Whose death it was cannot be told of runs that were under way together.
-        width = 1 if suspects else jobs
-        queue = deque(suspects) if suspects else waiting
-        ended: set[Key] = set()
-        try:
-            for run in _ended(training, queue, width):
-                note(run)
-                ended.add(run.key)
-        except _DiedError as death:
-            ended |= _count_deaths(death.under_way, deaths, note)
-            waiting.extendleft(reversed(death.under_way))
-        waiting = deque(key for key in dict.fromkeys(waiting) if key not in ended)
-
-
-class _DiedError(Exception):
-    """A process died."""
-
-    def __init__(self, under_way: list[Key]) -> None:
-        super().__init__(under_way)
-        self.under_way = under_way
-
-
-def _count_deaths(keys: list[Key], deaths: Counter[Key], note: Callable[[Run], object]) -> set[Key]:
-    deaths.update(keys)
-    lost = {key for key in keys if deaths[key] >= _DEATHS and len(keys) == 1}
-    for function, seed in lost:
-        note(Run(function, seed, {}, f"its process died {deaths[function, seed]} times"))
-    return lost
-
-
-def _ended(training: Training, waiting: deque[Key], jobs: int) -> Iterator[Run]:
-    """Yield runs as they end, taking keys from the left of `waiting`."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(training,))
-    under_way: dict[Future[Run], Key] = {}
+    news: queue.SimpleQueue[Run | Exception | None] = queue.SimpleQueue()
+    stop = threading.Event()
+    workers = [
+        threading.Thread(target=_work, args=(training, waiting, news.put, stop))
+        for _ in range(min(jobs, len(waiting)))
+    ]
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < jobs:
-                key = waiting.popleft()
-                under_way[pool.submit(_train, *key)] = key
-            ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in ended:
-                run = future.result()
-                del under_way[future]
-                yield run
-    except BrokenProcessPool as error:
-        raise _DiedError(list(under_way.values())) from error
+        for worker in workers:
+            worker.start()
+        _receive(news, len(workers), file, done)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        stop.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
 
 
+def _receive(
+    news: queue.SimpleQueue[Run | Exception | None],
+    n_workers: int,
+    file: RunsFile,
+    done: Callable[[Run], object] | None,
+) -> None:
+    """Keep the runs of all workers until each has ended with None, or one with an error."""
+    while n_workers:
+        new = news.get()
+        if new is None:
+            n_workers -= 1
+        elif isinstance(new, Run):
+            file.add(new)
+            if done is not None:
+                done(new)
+        else:
+            raise new
+
+
+def _work(
+    training: Training,
+    waiting: deque[Key],
+    tell: Callable[[Run | Exception | None], object],
+    stop: threading.Event,
+) -> None:
+    """Be the thread that looks after one process: train what waits, one after the other."""
+    trainer = _Trainer(training, stop)
+    try:
+        while waiting and not stop.is_set():
+            try:
+                key = waiting.popleft()
+            except IndexError:  # another thread took the last one
+                break
+            tell(trainer.run(key))
+        tell(None)
+    except StoppedError:
+        pass
+    except Exception as error:
+        tell(error)
+    finally:
+        trainer.close()
+
+
+class _Trainer:
+    """Trains in a process that is replaced when it dies."""
+
+    def __init__(self, training: Training, stop: threading.Event) -> None:
+        self._training = training
+        self._stop = stop
+        self._child: Child | None = None
+
+    def run(self, key: Key) -> Run:
+        """Train once, or find out that it kills every process."""
+        ends: list[EndedError] = []
+        while len(ends) < _DEATHS:
+            if self._child is None:
+                work = functools.partial(_trained, self._training)
+                self._child = Child(work, threads=1, stop=self._stop)
+            try:
+                run: Run = self._child(key)
+                return run
+            except EndedError as end:
+                self._child = None
+                ends.append(end)
+        return Run(*key, {}, f"its process died {_DEATHS} times; the last time, {ends[-1]}")
+
+    def close(self) -> None:
+        """End the process."""
+        if self._child is not None:
+            self._child.close()
+
+
+def _trained(training: Training, key: Key) -> Run:
+    try:
+        measured = training(*key)
+    except InitializationError as error:
+        return Run(*key, {}, str(error))
+    return Run(*key, {name: float(value) for name, value in measured.items()})
+
+
+# For a command that began before the processes were `Child`s.
 _training: Training
 
 
@@ -225,10 +272,7 @@ def _begin(training: Training) -> None:
 
 
 def _train(function: str, seed: int) -> Run:
-    try:
-        return Run(function, seed, dict(_training(function, seed)))
-    except InitializationError as error:
-        return Run(function, seed, {}, str(error))
+    return _trained(_training, (function, seed))
 
 
 def _as_json(value: float) -> float | str:
