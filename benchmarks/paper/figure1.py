@@ -79,9 +79,7 @@ def histogram_of(bench: ActBench) -> Histogram:
     def count(rows: NDArray[np.bool_]) -> NDArray[np.int64]:
         return np.histogram(values[rows], bins=edges)[0].astype(np.int64)
 
-    return Histogram(
-        edges, count(there & bench.valid), count(there & ~bench.valid), count(~there)
-    )
+    return Histogram(edges, count(there & bench.valid), count(there & ~bench.valid), count(~there))
 
 
 def facts_of(bench: ActBench) -> Facts:

@@ -197,7 +197,6 @@ def _draw_map(axes: Axes, atlas: Atlas) -> None:
     )
     title = f"{len(atlas.points):,} functions by their outputs; the frame is shown below"
     common.style(axes, title=title, y="UMAP 2")
-    axes.set_aspect("equal", adjustable="datalim")
 
 
 def _draw_near(axes: Axes, atlas: Atlas) -> None:
@@ -211,7 +210,7 @@ def _draw_near(axes: Axes, atlas: Atlas) -> None:
         axes.annotate(
             common.title_of(text),
             point,
-            xytext=tuple(24 * outwards),
+            xytext=tuple(np.array([36, 24]) * outwards),
             textcoords="offset points",
             ha="center",
             va="center",

@@ -48,6 +48,7 @@ class Panel(NamedTuple):
         rows: ``(n,)``, rows of the table: all with a valid spectrum and a measured accuracy.
         points: ``(n, 2)``.
         accuracies: ``(n,)``.
+        threshold: The accuracy above which a function trains at all.
         pairs: Text of a function -> positions, among the n, of it and of its negative.
     """
 
@@ -56,6 +57,7 @@ class Panel(NamedTuple):
     rows: NDArray[np.intp]
     points: Floats
     accuracies: Floats
+    threshold: float
     pairs: dict[str, tuple[int, int]]
 
 
@@ -65,11 +67,13 @@ class Facts(NamedTuple):
     Attributes:
         correlation: Spearman's, between predictions and accuracies.
         r2: Share of the variance of accuracies that the predictions explain; may be negative.
+        r2_training: The same among functions that train at all, predicted from all.
         ranks: Text of a function -> which of its neighbours its negative is, from 1.
     """
 
     correlation: float
     r2: float
+    r2_training: float
     ranks: dict[str, int]
 
 
@@ -94,7 +98,8 @@ def panels_of(bench: ActBench, *, seed: int = SEED) -> list[Panel]:
         surrogate = UmapKnnSurrogate(features=features, random_state=seed)
         surrogate.embed(outputs, bench.fisher[rows])
         points = surrogate.embedding_
-        panels.append(Panel(bench.name, features, rows, points, accuracies, pairs))
+        least = common.threshold(bench)
+        panels.append(Panel(bench.name, features, rows, points, accuracies, least, pairs))
     return panels
 
 
@@ -139,13 +144,25 @@ def facts_of(panel: Panel) -> Facts:
     """Say how well a plane predicts."""
     values = panel.accuracies
     predicted = left_out_predictions(panel.points, values)
-    variance = ((values - values.mean()) ** 2).sum()
-    r2 = 1.0 - ((values - predicted) ** 2).sum() / variance if variance > 0 else math.nan
+    train = values > panel.threshold
     # Of constant values there is no correlation, and SciPy warns.
     varied = np.ptp(values) > 0 and np.ptp(predicted) > 0
     correlation = float(stats.spearmanr(predicted, values).statistic) if varied else math.nan
     ranks = {text: _rank(panel.points, *pair) for text, pair in panel.pairs.items()}
-    return Facts(correlation, float(r2), ranks)
+    return Facts(
+        correlation,
+        explained(values, predicted),
+        explained(values[train], predicted[train]),
+        ranks,
+    )
+
+
+def explained(values: Floats, predicted: Floats) -> float:
+    """Return the share of the variance that predictions explain; NaN if there is no variance."""
+    variance = ((values - values.mean()) ** 2).sum() if len(values) else 0.0
+    if variance == 0.0:
+        return math.nan
+    return float(1.0 - ((values - predicted) ** 2).sum() / variance)
 
 
 def _rank(points: Floats, one: int, other: int) -> int:
@@ -164,7 +181,7 @@ def draw(tables: Sequence[ActBench]) -> common.Drawn:
             points = _draw_panel(axes, panel)
         axes_column[0].set_title(panels[0].table, fontsize=12, color=common.INK)
         figure.colorbar(
-            points, ax=axes_column, location="bottom", shrink=0.8, aspect=30,
+            points, ax=axes_column, location="bottom", shrink=0.8, aspect=30, pad=0.01,
             label="validation accuracy",
         )  # fmt: skip
     for axes, label in zip(grid[:, 0], FEATURES.values(), strict=True):
@@ -212,7 +229,7 @@ def _handles() -> list[Line2D]:
             markeredgecolor=common.INK, label=f"{sign}{common.title_of(text)}",
         )
         for text, colour in zip(common.NEGATED, _PAIR_COLOURS, strict=True)
-        for marker, sign in (("^", ""), ("v", "−"))
+        for marker, sign in (("^", ""), ("v", "-"))
     ]  # fmt: skip
 
 
@@ -224,11 +241,11 @@ def lines(panels: Sequence[Panel]) -> list[str]:
         "",
         f"Accuracies as predicted by the {NEIGHBOURS} nearest neighbours in the plane, weighted by "
         "inverse distance, each function left out in turn; and which of a function's neighbours "
-        "its negative is, from 1.",
+        "its negative is, from 1. A function trains at all that ends above twice chance.",
         "",
         *common.table_head(
-            "table", "features", "functions", "R²", "rank correlation",
-            *[f"−{title} from {title}" for title in titles],
+            "table", "features", "functions", "R²", "rank correlation", "R² of those that train",
+            *[f"-{title} from {title}" for title in titles],
         ),
     ]  # fmt: skip
     for panel in panels:
@@ -237,7 +254,7 @@ def lines(panels: Sequence[Panel]) -> list[str]:
         found.append(
             common.table_row(
                 panel.table, FEATURES[panel.features], f"{len(panel.rows):,}", f"{facts.r2:.3f}",
-                f"{facts.correlation:.3f}", *ranks,
+                f"{facts.correlation:.3f}", f"{facts.r2_training:.3f}", *ranks,
             )
         )  # fmt: skip
     return [
