@@ -12,6 +12,7 @@ import functools
 import io
 import logging
 import os
+import random
 import time
 import warnings
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningCLI
 
+from aquasurf_optuna.exceptions import AquaSurfError
 from lightning_modules import cli
 
 STAGES = ("train", "val", "test")
@@ -63,7 +67,7 @@ class ConfiguredTraining:
     def __call__(self, function: str, seed: int) -> dict[str, float]:
         """Train once, and measure.
 
-        torch's global generator is left as it was.
+        The global generators of torch (on the CPU), numpy and Python are left as they were.
 
         Args:
             function: The activation function, as text.
@@ -76,14 +80,16 @@ class ConfiguredTraining:
             NaN or infinite.
 
         Raises:
+            ExpressionError: If `function` is no function.
             InitializationError: If AutoInit finds no weights for this function.
-            SettingsError: If a setting cannot be used.
+            SettingsError: If a setting cannot be used, or a measure is missing at the end.
             DatasetError: If a file of the data set is missing or broken.
         """
         started = time.perf_counter()
-        with torch.random.fork_rng(devices=[]), _quiet():
-            torch.manual_seed(seed)
-            model, data, trainer = _read(self.config, self.text).make(function, seed)
+        # Before anything is seeded, since reading a file for the first time draws weights.
+        parsed = _read(self.config, self.text)
+        with _own_randomness(seed), _quiet():
+            model, data, trainer = parsed.make(function, seed)
             trainer.fit(model, datamodule=data)
             metrics = dict(trainer.callback_metrics)
             trainer.validate(model, datamodule=data, verbose=False)
@@ -91,6 +97,12 @@ class ConfiguredTraining:
             trainer.test(model, datamodule=data, verbose=False)
             metrics |= trainer.callback_metrics
         names = [f"{stage}_{measure}" for stage in STAGES for measure in MEASURES]
+        missing = [name for name in names if name not in metrics]
+        if missing:
+            raise cli.SettingsError(
+                f"{self.config}: no {', '.join(missing)} at the end of the training; let it have "
+                "training, validation and test batches"
+            )
         measured = {name: float(metrics[name]) for name in names}
         return measured | {"seconds": time.perf_counter() - started}
 
@@ -123,8 +135,14 @@ class _Parsed:
         config.model.activation = function
         if "seed" in config.data.get("init_args", {}):
             config.data.init_args.seed = seed
-        made = self.command.parser.instantiate_classes(config)
+        try:
+            made = self.command.parser.instantiate_classes(config)
+        except AquaSurfError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise cli.SettingsError(str(error)) from error
         settings: dict[str, Any] = vars(made.trainer) | _QUIET
+        settings["callbacks"] = _without_checkpoints(settings["callbacks"])
         if not settings["callbacks"]:
             settings["check_val_every_n_epoch"] = _NEVER
             settings["val_check_interval"] = None
@@ -144,7 +162,7 @@ def _read(config: str, text: str) -> _Parsed:
         )
     said = io.StringIO()
     try:
-        with _quiet(), contextlib.redirect_stderr(said):
+        with _own_randomness(0), _quiet(), contextlib.redirect_stderr(said):
             return _Parsed(cli.read(["--config", config, "--model.activation=relu(x)"]))
     except SystemExit as error:
         # jsonargparse ends the program; its last line says what is amiss.
@@ -154,16 +172,40 @@ def _read(config: str, text: str) -> _Parsed:
         ) from error
 
 
+def _without_checkpoints(callbacks: L.Callback | list[L.Callback] | None) -> list[L.Callback]:
+    if not isinstance(callbacks, list):
+        callbacks = [] if callbacks is None else [callbacks]
+    return [each for each in callbacks if not isinstance(each, Checkpoint)]
+
+
+@contextlib.contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators, and bring them back to where they were."""
+    python = random.getstate()
+    numpy = np.random.get_state()  # noqa: NPY002 - what others draw from is meant
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - as above
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002 - as above
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what Lightning says to whoever trains once."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
