@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.benchmark._reader import ABOUT, VECTORS
-from aquasurf_optuna.benchmark._rows import Spread, entry_of, spread_of
+from aquasurf_optuna.benchmark._rows import Spread, check_measured, entry_of, spread_of
 from aquasurf_optuna.benchmark._runs import Key, Run, RunsFile, Training, train_all
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import BenchmarkError
@@ -140,15 +140,16 @@ def build_table(
         What was built.
 
     Raises:
-        BenchmarkError: If the folder holds runs of other settings.
+        BenchmarkError: If the output is no name of a table, the folder holds runs of other
+            settings, or the training returns too few measures.
         PrecomputeError: If the processes that measure features are killed again and again.
         OSError: If the table cannot be written.
     """
     path = Path(output)
-    base = path.name.removesuffix(".gz").removesuffix(".json")
+    base = _base(path)
     kept = path.with_name(f"{base}.build") if folder is None else Path(folder)
     kept.mkdir(parents=True, exist_ok=True)
-    settings = dict(getattr(training, "settings", {}))
+    settings = _settings(training)
     runs = RunsFile(kept / "runs.jsonl", settings)
     catalogue = Catalogue.of(SearchSpace.named(plan.space))
     features = _features(plan, catalogue, featurizer, kept, jobs=jobs, progress=progress)
@@ -159,6 +160,24 @@ def build_table(
     keys = planned(plan, list(features["quantiles"]), set(invalid), baselines)
     _train(training, keys, runs, jobs=jobs, progress=progress)
     return _write(plan, path, catalogue, features, runs.read(), settings, featurizer)
+
+
+def _base(path: Path) -> str:
+    """Return a table's name without its suffixes, before hours of work turn out to be in vain."""
+    base = path.name.removesuffix(".gz").removesuffix(".json")
+    if path.is_dir() or not base or path.name not in (f"{base}.json", f"{base}.json.gz"):
+        raise BenchmarkError(f"output must be a file that ends in .json or .json.gz, got {path}")
+    return base
+
+
+def _settings(training: Training) -> dict[str, Any]:
+    settings = getattr(training, "settings", {})
+    if not isinstance(settings, Mapping):
+        raise BenchmarkError(
+            "settings of a training must be a mapping of what its results depend on, got "
+            f"{settings!r}"
+        )
+    return dict(settings)
 
 
 def planned(
@@ -221,9 +240,16 @@ def _train(
     training: Training, keys: Sequence[Key], runs: RunsFile, *, jobs: int, progress: bool
 ) -> None:
     there = runs.read()
+    for run in there.values():
+        check_measured(run)
     done = sum(key in there for key in keys)
     with tqdm(total=len(keys), initial=done, unit="run", disable=not progress) as bar:
-        train_all(training, keys, runs, jobs=jobs, done=lambda _: bar.update())
+
+        def note(run: Run) -> None:
+            check_measured(run)
+            bar.update()
+
+        train_all(training, keys, runs, jobs=jobs, done=note)
 
 
 def _write(

@@ -10,6 +10,7 @@ import numpy as np
 
 from aquasurf_optuna.benchmark._reader import MEASURES
 from aquasurf_optuna.benchmark._runs import Run
+from aquasurf_optuna.exceptions import BenchmarkError
 from aquasurf_optuna.features._feature import FisherFeature
 
 # Field name -> what a training calls it.
@@ -79,6 +80,20 @@ def spread_of(runs: Sequence[Sequence[Run]], *, chance: float) -> Spread | None:
     return Spread(len(chosen), share, math.sqrt(noise))
 
 
+def check_measured(run: Run) -> None:
+    """Refuse a run that lacks what a table needs.
+
+    Raises:
+        BenchmarkError: If it does, and was not a failure.
+    """
+    missing = [name for name in MEASURED_AS.values() if name not in run.measured]
+    if missing and run.failure is None:
+        raise BenchmarkError(
+            f"the training of {run.function} returned no {', '.join(missing)}; it must return "
+            f"{', '.join(MEASURED_AS.values())}, and trainings kept without them must be moved away"
+        )
+
+
 def entry_of(
     text: str,
     members: Sequence[str],
@@ -104,9 +119,8 @@ def entry_of(
     entry["Equivalent Activation Functions"] = [each for each in members if each != text]
     for key, feature in vectors.items():
         entry[key] = [] if feature.vector is None else [_short(v) for v in feature.vector]
-    reason = next(iter(vectors.values())).reason
-    if reason is not None:
-        entry["Failure"] = reason
+    if not any(feature.valid for feature in vectors.values()):
+        entry["Failure"] = next(iter(vectors.values())).reason
     entry["Seeds"] = [run.seed for run in trained]
     for field, key in MEASURES.items():
         entry[f"{key} Runs"] = [_number(run.measured[MEASURED_AS[field]]) for run in trained]

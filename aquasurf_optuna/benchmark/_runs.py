@@ -162,7 +162,7 @@ def train_all(
         raise ValueError(f"jobs must be 1 or more processes, got {jobs}")
     known = file.read()
     waiting = deque(key for key in dict.fromkeys(keys) if key not in known)
-    news: queue.SimpleQueue[Run | Exception | None] = queue.SimpleQueue()
+    news: queue.SimpleQueue[Run | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
     workers = [
         threading.Thread(target=_work, args=(training, waiting, news.put, stop))
@@ -180,7 +180,7 @@ def train_all(
 
 
 def _receive(
-    news: queue.SimpleQueue[Run | Exception | None],
+    news: queue.SimpleQueue[Run | BaseException | None],
     n_workers: int,
     file: RunsFile,
     done: Callable[[Run], object] | None,
@@ -201,7 +201,7 @@ def _receive(
 def _work(
     training: Training,
     waiting: deque[Key],
-    tell: Callable[[Run | Exception | None], object],
+    tell: Callable[[Run | BaseException | None], object],
     stop: threading.Event,
 ) -> None:
     """Be the thread that looks after one process: train what waits, one after the other."""
@@ -216,7 +216,7 @@ def _work(
         tell(None)
     except StoppedError:
         pass
-    except Exception as error:
+    except BaseException as error:
         tell(error)
     finally:
         trainer.close()
