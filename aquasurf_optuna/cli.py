@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
+from aquasurf_optuna._bench_command import add_bench
 from aquasurf_optuna._discovered_command import add_discovered
 from aquasurf_optuna._features_command import add_features
 from aquasurf_optuna._show_command import add_show
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 2 after an error, which is told in one line on standard error, or 130 after Ctrl-C
-        during `features`.
+        during `features` or `bench`.
 
     Raises:
         SystemExit: After `--help` and `--version`, and with code 2 for a command line that cannot
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
 
     add_features(commands)
+    add_bench(commands)
     return parser
 
 

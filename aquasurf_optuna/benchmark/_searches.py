@@ -270,7 +270,7 @@ def _tpe_multivariate(table: SearchedTable, seed: int) -> BaseSampler:
     return TPESampler(seed=seed, multivariate=True, group=len(table.bench.space.parts) > 1)
 
 
-def _cmaes(table: SearchedTable, seed: int) -> BaseSampler:  # noqa: ARG001  # as the others
+def _cmaes(_: SearchedTable, seed: int) -> BaseSampler:
     _require_cmaes()
     # The margin keeps integers from being stuck at one value.
     return CmaEsSampler(seed=seed, with_margin=True, warn_independent_sampling=False)

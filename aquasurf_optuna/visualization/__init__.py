@@ -6,6 +6,7 @@ from aquasurf_optuna.visualization._function_with_derivative import plot_functio
 from aquasurf_optuna.visualization._functions import plot_functions
 from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
+from aquasurf_optuna.visualization._search_bands import plot_search_bands
 from aquasurf_optuna.visualization._search_progress import plot_search_progress
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "plot_function",
     "plot_functions",
     "plot_pareto",
+    "plot_search_bands",
     "plot_search_progress",
     "write_png",
 ]
