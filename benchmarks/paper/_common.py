@@ -153,7 +153,7 @@ def style(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 def trained(bench: ActBench) -> NDArray[np.bool_]:
     """Return which rows have a measured validation accuracy, ``(n,)``."""
-    return np.isfinite(bench.measured["validation_accuracy"])
+    return np.asarray(np.isfinite(bench.measured["validation_accuracy"]))
 
 
 def threshold(bench: ActBench) -> float:

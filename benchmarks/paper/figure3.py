@@ -89,7 +89,7 @@ def bounded_outputs(functions: Sequence[Expression], inputs: Floats) -> Floats:
     # A constant gives a single value back.
     raw = np.stack([function(x).expand(len(inputs)).numpy() for function in functions])
     filled = np.nan_to_num(raw, nan=OUTPUT_BOUND, posinf=OUTPUT_BOUND, neginf=-OUTPUT_BOUND)
-    return np.clip(filled, -OUTPUT_BOUND, OUTPUT_BOUND)
+    return np.asarray(np.clip(filled, -OUTPUT_BOUND, OUTPUT_BOUND), dtype=np.float64)
 
 
 def between(corners: Floats, size: int) -> Floats:
@@ -177,7 +177,7 @@ def draw(tables: Sequence[ActBench]) -> common.Drawn:
         raise BenchmarkError("Figure 3 needs the functions of one table, got none")
     atlas = atlas_of(tables[0])
     figure = common.new_figure(14.0, 6.6)
-    left, right = figure.subfigures(1, 2, width_ratios=(1.0, 1.1))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.0, 1.1))[0]
     whole, near = left.subplots(2, 1, height_ratios=(1.4, 1.0))
     _draw_map(whole, atlas)
     _draw_near(near, atlas)
@@ -190,7 +190,9 @@ def draw(tables: Sequence[ActBench]) -> common.Drawn:
 
 
 def _draw_map(axes: Axes, atlas: Atlas) -> None:
-    axes.scatter(*atlas.points.T, s=4, color=common.BLUE, alpha=0.45, linewidths=0)
+    axes.scatter(
+        atlas.points[:, 0], atlas.points[:, 1], s=4, color=common.BLUE, alpha=0.45, linewidths=0
+    )
     low, high = _frame(atlas)
     axes.add_patch(
         Rectangle(tuple(low), *(high - low), fill=False, edgecolor=common.INK, linewidth=1.0)
@@ -200,13 +202,17 @@ def _draw_map(axes: Axes, atlas: Atlas) -> None:
 
 
 def _draw_near(axes: Axes, atlas: Atlas) -> None:
-    axes.scatter(*atlas.points.T, s=9, color=common.BLUE, alpha=0.45, linewidths=0)
-    axes.scatter(*atlas.grid.reshape(-1, 2).T, s=28, color=common.INK, marker="x", linewidths=1.0)
+    axes.scatter(
+        atlas.points[:, 0], atlas.points[:, 1], s=9, color=common.BLUE, alpha=0.45, linewidths=0
+    )
+    axes.scatter(
+        atlas.grid[..., 0], atlas.grid[..., 1], s=28, color=common.INK, marker="x", linewidths=1.0
+    )
     middle = atlas.grid.mean(axis=(0, 1))
     for text, row in atlas.corners.items():
         point = atlas.points[row]
         outwards = (point - middle) / np.linalg.norm(point - middle)
-        axes.scatter(*point, s=60, color=common.ORANGE, edgecolors=common.INK, zorder=5)
+        axes.scatter(point[0], point[1], s=60, color=common.ORANGE, edgecolors=common.INK, zorder=5)
         axes.annotate(
             common.title_of(text),
             point,

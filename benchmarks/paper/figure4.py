@@ -196,12 +196,18 @@ def _draw_panel(axes: Axes, panel: Panel) -> PathCollection:
     # The best lie on top, where a crowd would hide them.
     order = np.argsort(panel.accuracies, kind="stable")
     points = axes.scatter(
-        *panel.points[order].T, s=7, c=panel.accuracies[order], cmap="viridis", linewidths=0
+        panel.points[order, 0],
+        panel.points[order, 1],
+        s=7,
+        c=panel.accuracies[order],
+        cmap="viridis",
+        linewidths=0,
     )
     for (text, pair), colour in zip(panel.pairs.items(), _PAIR_COLOURS, strict=False):
         for position, marker in zip(pair, "^v", strict=True):
             axes.scatter(
-                *panel.points[position],
+                panel.points[position, 0],
+                panel.points[position, 1],
                 s=120,
                 marker=marker,
                 color=colour,

@@ -1,8 +1,9 @@
 """Figure 5: the Fisher eigenvalues of functions and of their negatives, in each table's network.
 
 A table that this project built says how its network was trained; the network is built again from
-that, and measured. Of a table that does not, the quantile vectors are shown, in which every layer
-counts alike; and one that has neither is left out.
+that, and measured; and a few times more with other weights and labels, which says how far apart
+spectra are by chance. Of a table that does not say it, the quantile vectors are shown, in which
+every layer counts alike; and one that has neither is left out.
 
     python -m benchmarks.paper.figure5 [--tables NAME_OR_FILE ...] [--output FOLDER]
 """
@@ -28,8 +29,11 @@ from benchmarks.paper import _common as common
 from lightning_modules.features import featurizer_of
 
 Floats = NDArray[np.float64]
+Layers = Mapping[str, Floats]
+"""Name of a layer -> its log eigenvalues."""
 
 BINS = 60
+MORE_SEEDS = 4
 NEGATIVES = {text: f"negative({text})" for text in common.NEGATED}
 _INPUTS = np.linspace(-5.0, 5.0, 201)
 
@@ -42,7 +46,7 @@ class Spectrum(NamedTuple):
         accuracy: The function's validation accuracy; NaN if it was not measured.
     """
 
-    layers: dict[str, Floats]
+    layers: Layers
     accuracy: float
 
     @property
@@ -59,6 +63,8 @@ class Spectra(NamedTuple):
         source: `"network"` or `"quantiles"`: where they come from.
         own: Text of a function -> its spectrum.
         negative: Text of a function -> the spectrum of its negative.
+        redrawn: The layers of each function and negative, by text, from other weights and labels;
+            empty where the spectra are the table's own.
         deviation: By how much the spectra differ from the table's own vectors, as a share of them
             (sums of absolute values); NaN where the table has no quantiles.
     """
@@ -67,6 +73,7 @@ class Spectra(NamedTuple):
     source: str
     own: dict[str, Spectrum]
     negative: dict[str, Spectrum]
+    redrawn: list[dict[str, Layers]]
     deviation: float
 
 
@@ -74,11 +81,15 @@ class Facts(NamedTuple):
     """How alike a function and its negative are, by Equation 2.
 
     Attributes:
-        negatives: Text of a function -> distance to its negative; NaN if one of them is invalid.
+        negatives: Text of a function -> distance to its negative, the median over the seeds; NaN
+            if one of them is invalid each time.
+        itself: Text of a function -> distance to itself with other weights and labels, the median;
+            NaN where there are none.
         others: Median distance between two different functions of those shown, negatives left out.
     """
 
     negatives: dict[str, float]
+    itself: dict[str, float]
     others: float
 
 
@@ -91,8 +102,11 @@ def spectra_of(bench: ActBench) -> Spectra:
     texts = [*NEGATIVES, *NEGATIVES.values()]
     rows = [bench.row(text) for text in texts]
     config = _config(bench)
+    redrawn: list[dict[str, Layers]] = []
     if config is not None:
-        source, layers = "network", _measured(config, bench, rows)
+        source = "network"
+        layers, *more = _measured(config, bench, rows)
+        redrawn = [dict(zip(texts, each, strict=True)) for each in more]
     elif bench.representation == "quantiles":
         source, layers = "quantiles", [_from_quantiles(bench, row) for row in rows]
     else:
@@ -108,25 +122,30 @@ def spectra_of(bench: ActBench) -> Spectra:
         source,
         dict(zip(NEGATIVES, found[:n], strict=True)),
         dict(zip(NEGATIVES, found[n:], strict=True)),
+        redrawn,
         _deviation(bench, rows, layers),
     )
 
 
 def facts_of(spectra: Spectra) -> Facts:
     """Measure how alike functions and their negatives are."""
-    own = [each.layers for each in spectra.own.values()]
-    others = [_distance(a, b) for i, a in enumerate(own) for b in own[:i]]
-    finite = [distance for distance in others if math.isfinite(distance)]
+    own = {text: each.layers for text, each in spectra.own.items()}
+    first = own | {NEGATIVES[text]: each.layers for text, each in spectra.negative.items()}
+    drawn = [first, *spectra.redrawn]
+    several = list(own.values())
     return Facts(
-        {
-            text: _distance(each.layers, spectra.negative[text].layers)
-            for text, each in spectra.own.items()
-        },
-        float(np.median(finite)) if finite else math.nan,
+        {text: _median([_distance(e[text], e[NEGATIVES[text]]) for e in drawn]) for text in own},
+        {text: _median([_distance(own[text], e[text]) for e in spectra.redrawn]) for text in own},
+        _median([_distance(a, b) for i, a in enumerate(several) for b in several[:i]]),
     )
 
 
-def _distance(a: Mapping[str, Floats], b: Mapping[str, Floats]) -> float:
+def _median(distances: Sequence[float]) -> float:
+    finite = [distance for distance in distances if math.isfinite(distance)]
+    return float(np.median(finite)) if finite else math.nan
+
+
+def _distance(a: Layers, b: Layers) -> float:
     return fisher_distance(a, b) if a and b else math.nan
 
 
@@ -136,17 +155,19 @@ def _config(bench: ActBench) -> str | None:
     return config if isinstance(config, str) else None
 
 
-def _measured(config: str, bench: ActBench, rows: Sequence[int]) -> list[dict[str, Floats]]:
-    features = bench.about.get("features", {})
+def _measured(config: str, bench: ActBench, rows: Sequence[int]) -> list[list[Layers]]:
+    """Return the layers of each row, from the table's seed and from others."""
+    first = int(bench.about.get("features", {}).get("seed", 0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(config)
-        featurizer = featurizer_of(path, seed=int(features.get("seed", 0)))
+        featurizers = [featurizer_of(path, seed=first + more) for more in range(1 + MORE_SEEDS)]
     # The table's own text of each, since equal functions may round differently.
-    return [layers_of(featurizer, bench.functions[row]) for row in rows]
+    texts = [bench.functions[row] for row in rows]
+    return [[layers_of(featurizer, text) for text in texts] for featurizer in featurizers]
 
 
-def layers_of(featurizer: FisherFeaturizer, function: str) -> dict[str, Floats]:
+def layers_of(featurizer: FisherFeaturizer, function: str) -> Layers:
     """Return the log eigenvalues that a featurizer's vector is made of; none if they are invalid.
 
     Args:
@@ -166,7 +187,7 @@ def layers_of(featurizer: FisherFeaturizer, function: str) -> dict[str, Floats]:
     return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
 
-def _from_quantiles(bench: ActBench, row: int) -> dict[str, Floats]:
+def _from_quantiles(bench: ActBench, row: int) -> Layers:
     if not bench.valid[row]:
         return {}
     vector = bench.fisher[row].astype(np.float64)
@@ -175,9 +196,7 @@ def _from_quantiles(bench: ActBench, row: int) -> dict[str, Floats]:
     return {f"layer {number}": layer for number, layer in enumerate(layers)}
 
 
-def _deviation(
-    bench: ActBench, rows: Sequence[int], layers: Sequence[Mapping[str, Floats]]
-) -> float:
+def _deviation(bench: ActBench, rows: Sequence[int], layers: Sequence[Layers]) -> float:
     if bench.representation != "quantiles":
         return math.nan
     differences, sizes = 0.0, 0.0
@@ -262,6 +281,8 @@ def _draw_spectra(axes: Axes, spectra: Spectra, text: str) -> None:
             linewidth=1.3,
             label=label if spectrum.layers else f"{label}, spectrum invalid",
         )
+    # Room for the legend above the bars.
+    axes.set_ylim(top=1.35 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
@@ -272,24 +293,28 @@ def lines(shown: Sequence[Spectra], left_out: Sequence[str]) -> list[str]:
         "# Figure 5: spectra of functions and of their negatives",
         "",
         "Distances are those of Equation 2, in natural logarithms, summed over the layers. The "
-        "last column is the median between two different functions of these.",
+        "last column is the median between two different functions of these. Where the network was "
+        f"built again, distances to the negative are medians over {1 + MORE_SEEDS} seeds of the "
+        "weights and labels, and those to itself over the other seeds.",
         "",
         *common.table_head(
             "table", "from", "values",
-            *[f"{title} to -{title} (accuracies)" for title in titles], "between functions",
+            *[f"{title} to -{title} (accuracies)" for title in titles],
+            *[f"{title} to itself" for title in titles], "between functions",
         ),
     ]  # fmt: skip
     for spectra in shown:
         facts = facts_of(spectra)
         size = max(len(each.whole) for each in spectra.own.values())
         cells = [
-            f"{facts.negatives[text]:.2f} ({spectra.own[text].accuracy:.3f}, "
-            f"{spectra.negative[text].accuracy:.3f})"
+            f"{_number(facts.negatives[text])} ({_number(spectra.own[text].accuracy, 3)}, "
+            f"{_number(spectra.negative[text].accuracy, 3)})"
             for text in NEGATIVES
         ]
+        cells += [_number(facts.itself[text]) for text in NEGATIVES]
         found.append(
             common.table_row(
-                spectra.table, spectra.source, f"{size:,}", *cells, f"{facts.others:.2f}"
+                spectra.table, spectra.source, f"{size:,}", *cells, _number(facts.others)
             )
         )
     found += ["", *[_about_deviation(spectra) for spectra in shown]]
@@ -297,6 +322,10 @@ def lines(shown: Sequence[Spectra], left_out: Sequence[str]) -> list[str]:
         f"- {name} has neither a network nor quantiles, and is left out." for name in left_out
     ]
     return found
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _about_deviation(spectra: Spectra) -> str:
