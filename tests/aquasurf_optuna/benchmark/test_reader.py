@@ -332,6 +332,7 @@ def test_what_follows_an_entry_is_checked(tmp_path: Path, end: str, message: str
 def test_text_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     refused(written(tmp_path, b'{"\xff\xff": 1}'), "damaged or no table, after 0 .*can't decode")
     refused(written(tmp_path, b'{"a": \xc3'), "cut off")
+    refused(written(tmp_path, b"{}\xc3"), "cut off")
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
