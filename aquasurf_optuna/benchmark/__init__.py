@@ -17,7 +17,9 @@ from aquasurf_optuna.benchmark._metrics import (
     reached,
 )
 from aquasurf_optuna.benchmark._published import PUBLISHED, fetch
-from aquasurf_optuna.benchmark._searches import SAMPLERS, STARTS, Search, SearchedTable, search
+from aquasurf_optuna.benchmark._samplers import SAMPLERS
+from aquasurf_optuna.benchmark._searched_table import STARTS, SearchedTable
+from aquasurf_optuna.benchmark._searches import Search, search
 from aquasurf_optuna.benchmark._shipped import SHIPPED
 
 __all__ = [

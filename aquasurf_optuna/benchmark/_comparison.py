@@ -1,18 +1,10 @@
-"""Many searches on one table, in processes, kept in a file as they end; and what they came to.
-
-The file has a line of JSON for each search; the first line says of which table they are, and
-searches of another one are refused. Lines are appended whole, so an interrupted comparison goes on
-where it was. They do not know the version of a sampler: after a change to one, take another file,
-or run it `again`.
-"""
+"""Many searches on one table, in processes, kept in a file as they end; and what they came to."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -23,17 +15,12 @@ from tqdm.auto import tqdm
 
 from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.benchmark._bench import DEFAULT_METRIC, ActBench
+from aquasurf_optuna.benchmark._kept_searches import Key, SearchesFile
 from aquasurf_optuna.benchmark._metrics import Summary, markdown, summary_of
-from aquasurf_optuna.benchmark._searches import (
-    STARTS,
-    Search,
-    SearchedTable,
-    check_samplers,
-    search,
-)
+from aquasurf_optuna.benchmark._samplers import check_samplers
+from aquasurf_optuna.benchmark._searched_table import STARTS, SearchedTable
+from aquasurf_optuna.benchmark._searches import Search, search
 from aquasurf_optuna.exceptions import BenchmarkError
-
-_Key = tuple[str, str, int]
 
 
 def compare(
@@ -66,7 +53,7 @@ def compare(
         pool_size: How many functions AquaSurfSampler draws at a time; None for all.
         jobs: Processes; -1 for one a core.
         kept: File of the searches that ended; those that it has are not run once more.
-        again: Samplers that run once more all the same.
+        again: Samplers that run once more all the same, since they have changed.
         progress: Whether to show a bar on standard error.
 
     Returns:
@@ -180,95 +167,6 @@ def curves_of(
     return {name: sign * one.curves for name, one in summaries(bench, searches, metric).items()}
 
 
-class SearchesFile:
-    """A file of searches on one table.
-
-    Args:
-        path: The file; it and its folder are made when the first search ends.
-        table: The table.
-        pool_size: As for :func:`compare`.
-
-    Raises:
-        BenchmarkError: If the file holds searches of another table, or something else.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], table: SearchedTable, *, pool_size: int | None
-    ) -> None:
-        self.path = Path(path)
-        self._n_rows = len(table.bench)
-        header = {
-            "table": table.bench.name,
-            "metric": table.metric,
-            "pool_size": pool_size,
-            "checksum": table.checksum,
-        }
-        self._header = json.dumps(header)
-        self._check()
-
-    def read(self, start: str, trials: int) -> dict[_Key, Search]:
-        """Return the searches with one start that are long enough, cut to the length.
-
-        Of two with one key the last one counts.
-
-        Raises:
-            BenchmarkError: If a line is no search.
-        """
-        found: dict[_Key, Search] = {}
-        lines = self.path.read_bytes().split(b"\n")[1:] if self.path.exists() else []
-        # The last line lacks its end where a process was killed as it wrote.
-        for number, line in enumerate(lines[:-1], start=2):
-            one = self._parsed(line, number)
-            if one is not None and one.start == start and one.trials >= trials:
-                found[one.sampler, one.start, one.repeat] = _cut(one, trials)
-        return found
-
-    def add(self, one: Search) -> None:
-        """Append a search."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), self.path.open("xb", buffering=0) as file:
-            file.write(f"{self._header}\n".encode())
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            # After an unfinished line a new one begins.
-            start = "" if file.read(1) == b"\n" else "\n"
-        # One small write to a file opened for appending does not mix with another process's.
-        with self.path.open("ab", buffering=0) as file:
-            file.write(f"{start}{json.dumps(one._asdict())}\n".encode())
-
-    def _check(self) -> None:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            header = file.readline().decode(errors="replace").strip()
-        if header != self._header:
-            raise BenchmarkError(
-                f"{self.path} holds searches on another table, metric or pool size; take another "
-                f"file, or move it away. It is of {header[:200]}; this is {self._header}"
-            )
-
-    def _parsed(self, line: bytes, number: int) -> Search | None:
-        try:
-            one = Search(**json.loads(line))
-            if not set(one.rows) <= set(range(self._n_rows)) or len(one.rows) < one.n_initial:
-                raise ValueError(f"rows must be some of {self._n_rows}, got {one.rows}")
-        except (ValueError, TypeError) as error:
-            if not line.rstrip().endswith(b"}"):
-                # A killed process left it, and another one went on behind it.
-                return None
-            raise BenchmarkError(f"{self.path}, line {number}, is no search: {error}") from error
-        return one
-
-
-def _cut(one: Search, trials: int) -> Search:
-    """Return a search as it would have been with fewer trials."""
-    if one.trials == trials:
-        return one
-    rows = one.rows[: one.n_initial + trials]
-    seconds = one.seconds * len(rows) / len(one.rows)
-    return one._replace(trials=trials, rows=rows, seconds=seconds)
-
-
 def _check(
     names: Sequence[str], again: Sequence[str], *, repeats: int, trials: int, jobs: int
 ) -> None:
@@ -286,7 +184,7 @@ def _check(
 
 
 def _searches(
-    table: SearchedTable, keys: Sequence[_Key], trials: int, jobs: int
+    table: SearchedTable, keys: Sequence[Key], trials: int, jobs: int
 ) -> Iterator[Search]:
     if jobs == 1:
         for key in keys:
@@ -302,7 +200,7 @@ def _searches(
         yield from results
 
 
-def _run(table: SearchedTable, key: _Key, trials: int) -> Search:
+def _run(table: SearchedTable, key: Key, trials: int) -> Search:
     sampler, start, repeat = key
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -317,7 +215,7 @@ def _run(table: SearchedTable, key: _Key, trials: int) -> Search:
 _arrived: dict[str, SearchedTable] = {}
 
 
-def _run_elsewhere(table: SearchedTable, key: _Key, trials: int) -> Search:
+def _run_elsewhere(table: SearchedTable, key: Key, trials: int) -> Search:
     known = _arrived.get(table.shared_key)
     if known is None:
         _arrived.clear()

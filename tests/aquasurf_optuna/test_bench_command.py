@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from aquasurf_optuna import FisherFeaturizer, InitializationError
-from aquasurf_optuna.benchmark import ActBench
+from aquasurf_optuna.benchmark import ActBench, BuildPlan
 from aquasurf_optuna.cli import main
 from aquasurf_optuna.exceptions import DatasetError
 from tests.aquasurf_optuna.benchmark.searched_tables import small_bench, small_table
@@ -179,15 +179,24 @@ def test_a_table_is_built_and_searched(
 
 
 def test_options_go_before_the_file(
-    capsys: pytest.CaptureFixture[str], config: Callable[..., str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    config: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    other = tmp_path / "other.json"
-    words = ["--config", config(seeds=[3], jobs=0, folder=str(tmp_path / "kept"))]
-    assert failure(capsys, "build", *words) == "jobs must be 1 or more, got 0"
-    assert main(["bench", "build", *words, "--jobs", "1", "--output", str(other)]) == 0
-    assert ActBench.load(other).about["seeds"] == [3]
-    assert (tmp_path / "kept" / "runs.jsonl").exists()
-    assert not (tmp_path / "tiny.json.gz").exists()
+    words = ["build", "--config", config(seeds=[3], spread_seeds=[4], jobs=0, folder="kept")]
+    assert failure(capsys, *words) == "jobs must be 1 or more, got 0"
+    built: list[tuple[Any, ...]] = []
+
+    def build_table(plan: BuildPlan, *makers: object, **options: Any) -> str:
+        built.append((plan.seeds, plan.spread_seeds, plan.n, options))
+        return "built"
+
+    monkeypatch.setattr("aquasurf_optuna._bench_command.build_table", build_table)
+    assert main(["bench", *words, "--jobs", "2", "--output", "other.json"]) == 0
+    assert built == [((3,), (4,), 2, {"output": "other.json", "folder": "kept", "jobs": 2})]
+    assert main(["bench", "build", "--config", config(output=..., n=None)]) == 0
+    assert built[1] == ((0, 1), (), None, {"output": "tiny.json.gz", "folder": None, "jobs": 1})
+    assert capsys.readouterr().out == "built\nbuilt\n"
 
 
 def test_ctrl_c_while_building(

@@ -18,6 +18,8 @@ from aquasurf_optuna.benchmark import (
     SAMPLERS,
     Search,
     SearchedTable,
+    _samplers,
+    _searched_table,
     _searches,
     compare,
     comparison_markdown,
@@ -166,8 +168,9 @@ def test_a_sampler_that_proposes_invalid_functions_alone_ends(
             asked.append(trial.number)
             return constant[param_name]
 
-    method = _searches.Method(lambda _, seed: Stubborn(seed=seed), valid_only=True)
-    monkeypatch.setattr(_searches, "SAMPLERS", {"stubborn": method})
+    method = _samplers.Method(lambda _, seed: Stubborn(seed=seed), valid_only=True)
+    for module in (_samplers, _searches):
+        monkeypatch.setattr(module, "SAMPLERS", {"stubborn": method})
     found = run(table, "stubborn")
     assert found.rows == table.first_rows("random", 0)
     assert len(set(asked)) == 300
@@ -234,8 +237,8 @@ def test_a_table_with_holes_is_refused() -> None:
 def test_outputs_are_remembered_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Catalogue.of(SearchSpace(SCHEMA))
     for most in (20_000, 3):
-        monkeypatch.setattr(_searches, "_MOST_REMEMBERED", most)
-        known = _searches.RememberingCatalogue.of(SearchSpace(SCHEMA))
+        monkeypatch.setattr(_searched_table, "_MOST_REMEMBERED", most)
+        known = _searched_table.RememberingCatalogue.of(SearchSpace(SCHEMA))
         some = [4, 2, 4]
         assert known.outputs_of(some).tobytes() == plain.outputs_of(some).tobytes()
         assert [known[c] for c in range(-1, len(known))] == [

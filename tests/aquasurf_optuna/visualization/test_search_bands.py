@@ -36,7 +36,7 @@ def test_the_figure() -> None:
     assert list(ours.y) == pytest.approx([0.2, 0.6, 0.9])
     assert list(ours.x) == [0, 1, 2]
     assert (ours.name, tpe.name) == ("ours", "&lt;tpe&gt;")
-    assert max(band.y) == pytest.approx(0.6 + 1.96 * 0.1)
+    assert list(band.y[1::3]) == pytest.approx([0.6 + 1.96 * 0.1, 0.6 - 1.96 * 0.1])
     assert list(band.x) == [0, 1, 2, 2, 1, 0]
     # A band has the colour of its line, as three numbers.
     assert band.fillcolor == "rgba(0, 114, 178, 0.16)"
