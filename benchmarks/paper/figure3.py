@@ -276,7 +276,8 @@ def lines(name: str, atlas: Atlas) -> list[str]:
         f"- From a reconstruction to the nearest function: {facts.nearest:.2f}; between two "
         f"functions drawn at random: {facts.random:.2f}.",
         "",
-        "Thick orange lines in the picture are the four functions themselves.",
+        "Thick orange lines in the picture are the four functions themselves. Which four the paper "
+        "took its text does not say.",
     ]
 
 

@@ -295,7 +295,8 @@ def lines(shown: Sequence[Spectra], left_out: Sequence[str]) -> list[str]:
         "Distances are those of Equation 2, in natural logarithms, summed over the layers. The "
         "last column is the median between two different functions of these. Where the network was "
         f"built again, distances to the negative are medians over {1 + MORE_SEEDS} seeds of the "
-        "weights and labels, and those to itself over the other seeds.",
+        "weights and labels, and those to itself over the other seeds. The paper's text names ELU "
+        "and its negative; the other pairs are chosen here.",
         "",
         *common.table_head(
             "table", "from", "values",
