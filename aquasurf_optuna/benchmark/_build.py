@@ -229,7 +229,10 @@ def _features(
                 catalogue, plan.n, store=store, n_jobs=jobs, seed=plan.seed, progress=progress
             )
             texts = [str(catalogue[row]) for row in range(len(catalogue))]
-            known = store.known(measure.task, texts)
+            known = store.load(measure.task)
+            if plan.n is None:
+                # Some may have been measured under the name of an equal graph.
+                known |= store.known(measure.task, (text for text in texts if text not in known))
             wanted = texts if plan.n is None else [text for text in texts if text in known]
             unmeasured = FisherFeature(None, _NOT_MEASURED)
             found[kind] = {text: known.get(text, unmeasured) for text in wanted}
