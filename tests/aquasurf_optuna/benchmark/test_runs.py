@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import psutil
 import pytest
@@ -77,8 +78,9 @@ class Troubled(Noting):
 class InProcess:
     """Stands where a process does, and dies when it trains what `deadly` names."""
 
-    deadly: Mapping[str, int] = {}
+    deadly: ClassVar[Mapping[str, int]] = {}
     started = 0
+    pid = 0
 
     def __init__(
         self,
@@ -91,10 +93,10 @@ class InProcess:
         self.function = function
         self.stop = stop or threading.Event()
 
-    def __call__(self, argument: tuple[str, int]) -> object:
+    def __call__(self, argument: Any, **limits: object) -> object:
         if self.stop.is_set():
             raise StoppedError
-        if self.deadly.get(argument[0], 0) > DEATHS[argument[0]]:
+        if self.deadly and self.deadly.get(argument[0], 0) > DEATHS[argument[0]]:
             DEATHS[argument[0]] += 1
             raise EndedError("the process ended with exit code 7")
         return self.function(argument)
