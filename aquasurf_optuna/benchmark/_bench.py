@@ -52,7 +52,9 @@ class ActBench:
         functions: The rows' functions, as texts.
         members: By row, the texts of the other graphs that are the same function.
         measured: Field name (`validation_accuracy`, `train_loss`, ..., `seconds`) -> values.
-        runs: The same for each training seed, ``(n, seeds)``; empty for the published tables.
+        seeds: The training seeds, in order; none for the published tables.
+        runs: The same for each training seed, ``(n, seeds)``, NaN where a function was not trained
+            from it; empty for the published tables.
         fisher: The Fisher features.
         valid: Which rows have one.
         reasons: Row -> why it has none.
@@ -82,7 +84,8 @@ class ActBench:
         self.measured = {
             field: np.array([entry.measured[field] for entry in entries]) for field in MEASURES
         }
-        self.runs = _runs(entries)
+        self.seeds = tuple(sorted({seed for entry in entries for seed in entry.seeds}))
+        self.runs = _runs(entries, self.seeds)
         self.representation = _representation(name, entries, representation)
         self.fisher, self.reasons = _fisher(entries, self.representation)
         self.valid = np.array([row not in self.reasons for row in range(len(entries))])
@@ -168,7 +171,7 @@ class ActBench:
         What was not trained, or diverged, has the accuracy of guessing, or the largest finite loss.
 
         Raises:
-            BenchmarkError: If there is no such measure.
+            BenchmarkError: If there is no such measure, or no function has a finite one.
         """
         if metric not in self.measured:
             raise BenchmarkError(
@@ -176,6 +179,8 @@ class ActBench:
             )
         values = self.measured[metric]
         finite = np.isfinite(values)
+        if not finite.any():
+            raise BenchmarkError(f"{self.name} has no finite {metric}; choose another measure")
         worst = self.chance if metric.endswith("accuracy") else float(values[finite].max())
         return np.where(finite, values, worst)
 
@@ -323,13 +328,14 @@ def _fisher(
     return vectors, reasons
 
 
-def _runs(entries: Sequence[Entry]) -> dict[str, NDArray[np.float64]]:
-    n_seeds = max(len(entry.seeds) for entry in entries)
+def _runs(entries: Sequence[Entry], seeds: tuple[int, ...]) -> dict[str, NDArray[np.float64]]:
+    """Return the values of each measure by row and seed; not every function has every seed."""
+    column = {seed: place for place, seed in enumerate(seeds)}
     runs = {}
-    for field in MEASURES if n_seeds else ():
-        values = np.full((len(entries), n_seeds), np.nan)
+    for field in MEASURES if seeds else ():
+        values = np.full((len(entries), len(seeds)), np.nan)
         for row, entry in enumerate(entries):
-            found = entry.runs.get(field, ())
-            values[row, : len(found)] = found
+            for seed, value in zip(entry.seeds, entry.runs.get(field, ()), strict=False):
+                values[row, column[seed]] = value
         runs[field] = values
     return runs
