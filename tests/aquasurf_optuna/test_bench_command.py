@@ -154,7 +154,7 @@ def test_what_cannot_be_compared(
     assert "there is no file x, and no table" in failure(capsys, "--data", "x")
     line = failure(capsys, "--data", data, "--samplers", "pso")
     assert line.startswith("samplers must be among aquasurf, tpe")
-    line = failure(capsys, "--data", data, "--metric", "accuracy")
+    line = failure(capsys, "--data", data, "--samplers", "random", "--metric", "accuracy")
     assert line.startswith("metric must be one of train_accuracy, ")
     words = ["--data", data, "--samplers", "random", "--repeats", "1", "--trials", "1"]
     assert "a table is a file" in failure(capsys, *words, "--output", str(tmp_path))
