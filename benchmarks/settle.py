@@ -1,8 +1,8 @@
 """Which search is best? Every one on every table, from both starts, and what the project promises.
 
-The searches run on tables of functions that were really trained (`docs/benchmarks.md`), so all see
-the same accuracies, and AquaSurfSampler runs in a study as users run it, with the whole table as its
-pool. They begin with ReLU and seven random functions, as in Section 5 of the paper, or with the
+The searches run on tables of functions that were really trained (`docs/benchmarks.md`), so all
+see the same accuracies, and AquaSurfSampler runs in a study as users run it, with the whole table
+as its pool. They begin with ReLU and seven random functions, as in Section 5 of the paper, or with the
 eight baselines, and go on for a hundred evaluations; a repeat seeds the start and the sampler.
 
 The promises, of the default search begun with ReLU and seven random functions:
@@ -81,10 +81,10 @@ def promises(found: Mapping[str, Summary]) -> list[Promise]:
     """Say what of the promises a comparison keeps.
 
     Args:
-        found: Summaries by sampler, of searches begun with ReLU and seven random functions; those of
-            the default search, the paper's and TPE's among them.
+        found: Summaries by sampler, of searches begun with ReLU and seven random functions; those
+            of the default search, the paper's and TPE's among them.
     """
-    ours, paper, tpe = found[OURS], found[PAPER], found[TPE]
+    ours, tpe = found[OURS], found[TPE]
     regret = {name: float(found[name].regrets[DECISIVE].mean()) for name in (OURS, PAPER, TPE)}
     top, theirs = ours.until[TOP_PERCENT], tpe.until[TOP_PERCENT]
     return [
