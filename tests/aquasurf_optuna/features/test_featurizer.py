@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from aquasurf_optuna.exceptions import ExpressionError, InitializationError, UnsupportedModelError
 from aquasurf_optuna.expression import Expression
-from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer
+from aquasurf_optuna.features.featurizer import FisherFeature, FisherFeaturizer, Representation
 from aquasurf_optuna.features.fisher import fisher_log_eigenvalues
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
 from tests.aquasurf_optuna.features.networks import batch, seeded, seeded_cnn, small_cnn
@@ -254,6 +255,40 @@ REFUSED = {
     "own loss": ({"loss": absolute_error, "targets": LABELS}, "name the task"),
     "empty task": ({"task": ""}, "task must be a name, or None .* got ''"),
 }
+
+
+@pytest.mark.parametrize("representation", ["quantiles", "histogram"])
+def test_another_representation_is_as_if_made_so(representation: Representation) -> None:
+    settings: dict[str, Any] = {
+        "targets": LABELS,
+        "fisher": "empirical",
+        "sharing": "reduce",
+        "max_uses": 20,
+        "seed": 3,
+        "skip": (nn.PReLU,),
+    }
+    direct = FisherFeaturizer(small_cnn, IMAGES, representation=representation, **settings)
+    changed = FisherFeaturizer(small_cnn, IMAGES, **settings).represented_as(representation)
+    hidden = ("_batch_parts", "task")
+    kept, expected = (
+        {name: value for name, value in vars(each).items() if name not in hidden}
+        for each in (changed, direct)
+    )
+    assert kept == expected
+    assert changed.task == direct.task
+    assert_same([changed("tanh(x)")], [direct("tanh(x)")])
+
+
+def test_another_representation_has_a_task_of_its_own() -> None:
+    derived = FisherFeaturizer(small_cnn, IMAGES)
+    assert derived.represented_as("quantiles").task == derived.task
+    assert derived.represented_as("histogram").task != derived.task
+    given = FisherFeaturizer(small_cnn, IMAGES, task="digits")
+    assert given.represented_as("quantiles").task == "digits, quantiles"
+    assert given.represented_as("histogram").task == "digits, histogram"
+    assert (given.task, given.representation) == ("digits", "quantiles")
+    with pytest.raises(ValueError, match="representation must be one of .*, got 'mean'"):
+        given.represented_as("mean")
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED.keys())
