@@ -260,7 +260,7 @@ def test_only_what_is_missing_is_trained_once_each(
     assert set(file.read()) == set(KEYS)
     train_all(training, KEYS, file)
     assert len(training.noted()) == len(missing)
-    assert in_process.started == 3
+    assert 1 <= in_process.started <= 3
 
 
 def test_one_process_keeps_the_order(
