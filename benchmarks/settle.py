@@ -2,8 +2,8 @@
 
 The searches run on tables of functions that were really trained (`docs/benchmarks.md`), so all
 see the same accuracies, and AquaSurfSampler runs in a study as users run it, with the whole table
-as its pool. They begin with ReLU and seven random functions, as in Section 5 of the paper, or with the
-eight baselines, and go on for a hundred evaluations; a repeat seeds the start and the sampler.
+as its pool. They begin with ReLU and seven random functions, as in Section 5 of the paper, or with
+the eight baselines, and go on for a hundred evaluations; a repeat seeds the start and the sampler.
 
 The promises, of the default search begun with ReLU and seven random functions:
 

@@ -117,15 +117,19 @@ AQUASURF = (
     "_beside_command",
     "_features_command",
     "_show_command",
-    "benchmark._runs",
     "benchmark._published",
     "benchmark._reader",
     "benchmark._shipped",
     "benchmark._bench",
+    "benchmark._runs",
     "benchmark._rows",
     "benchmark._build",
-    "benchmark._searches",
     "benchmark._metrics",
+    "benchmark._searched_table",
+    "benchmark._samplers",
+    "benchmark._searches",
+    "benchmark._kept_searches",
+    "benchmark._comparison",
     "benchmark",
     "_bench_command",
     "cli",
@@ -154,10 +158,10 @@ PACKAGES = tuple(FLOWS)
 def place(module: str) -> tuple[int, int] | None:
     """Position of a module: that of its package, and that of its longest known prefix within."""
     package, _, name = module.partition(".")
-    matches = [
-        i for i, step in enumerate(FLOWS[package]) if name == step or name.startswith(step + ".")
-    ]
-    return (PACKAGES.index(package), matches[-1]) if matches else None
+    flow = FLOWS[package]
+    matches = [i for i, step in enumerate(flow) if name == step or name.startswith(step + ".")]
+    longest = max(matches, key=lambda i: len(flow[i]), default=None)
+    return None if longest is None else (PACKAGES.index(package), longest)
 
 
 def is_module(name: str) -> bool:
@@ -213,6 +217,7 @@ def test_features_know_nothing_of_optuna() -> None:
 def test_a_violation_is_noticed() -> None:
     assert violations("aquasurf_optuna.space", ["aquasurf_optuna.sampler"])
     assert violations("aquasurf_optuna.space", ["lightning_modules.models"])
+    assert violations("aquasurf_optuna.benchmark._reader", ["aquasurf_optuna.benchmark._build"])
     assert violations("lightning_modules.classifier", ["lightning_modules.data.digits"])
     assert not violations("aquasurf_optuna.space", ["aquasurf_optuna.expression", "optuna"])
     assert not violations("lightning_modules.models.coatnet", ["aquasurf_optuna.activation"])
