@@ -20,6 +20,7 @@ from torch import nn
 import aquasurf_optuna
 from aquasurf_optuna import SURROGATES, AquaSurfSampler, Expression, SearchSpace
 from aquasurf_optuna._drawing import POOLS
+from aquasurf_optuna.benchmark import ActBench
 from aquasurf_optuna.cli import main
 from aquasurf_optuna.surrogate import DEFAULT_SURROGATE
 from examples import existing_study, lightning_study, multi_objective, own_script, quickstart
