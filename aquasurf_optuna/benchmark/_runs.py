@@ -259,22 +259,6 @@ def _trained(training: Training, key: Key) -> Run:
     return Run(*key, {name: float(value) for name, value in measured.items()})
 
 
-# For a command that began before the processes were `Child`s.
-_training: Training
-
-
-def _begin(training: Training) -> None:
-    global _training
-    import torch
-
-    torch.set_num_threads(1)
-    _training = training
-
-
-def _train(function: str, seed: int) -> Run:
-    return _trained(_training, (function, seed))
-
-
 def _as_json(value: float) -> float | str:
     return round(value, 6) if math.isfinite(value) else str(value)
 
