@@ -6,14 +6,17 @@ example, where errors stay exceptions and callbacks can be added.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lightning_modules.data  # noqa: F401 - registers the data modules under their short names
 from aquasurf_optuna.exceptions import AquaSurfError
+from lightning_modules._quiet import quiet_lightning
 from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.classifier import Classifier
 from lightning_modules.predictions import CsvPredictions
@@ -105,6 +108,28 @@ def read(arguments: Sequence[str]) -> LightningCLI:
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
     return _command_line(arguments, (), run=False)
+
+
+@contextlib.contextmanager
+def reading(config: str) -> Iterator[None]:
+    """Hold back what is said while a configuration is read, and tell its faults as errors.
+
+    Args:
+        config: The file, for the message.
+
+    Raises:
+        SettingsError: If the command line inside cannot be parsed.
+    """
+    said = io.StringIO()
+    try:
+        with quiet_lightning(), contextlib.redirect_stderr(said):
+            yield
+    except SystemExit as error:
+        # jsonargparse ends the program; its last line says what is amiss.
+        *_, last = said.getvalue().strip().splitlines() or [""]
+        raise SettingsError(
+            f"{config} cannot be used: {last.removeprefix('error:').strip()}"
+        ) from error
 
 
 def _command_line(

@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import io
-import logging
 import os
 import random
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +19,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningCLI
 
 from aquasurf_optuna.exceptions import AquaSurfError
 from lightning_modules import cli
+from lightning_modules._quiet import quiet_lightning
 
 STAGES = ("train", "val", "test")
 MEASURES = ("accuracy", "loss")
@@ -88,7 +85,7 @@ class ConfiguredTraining:
         started = time.perf_counter()
         # Before anything is seeded, since reading a file for the first time draws weights.
         parsed = _read(self.config, self.text)
-        with _own_randomness(seed), _quiet():
+        with _own_randomness(seed), quiet_lightning():
             model, data, trainer = parsed.make(function, seed)
             trainer.fit(model, datamodule=data)
             metrics = dict(trainer.callback_metrics)
@@ -160,16 +157,8 @@ def _read(config: str, text: str) -> _Parsed:
         raise cli.SettingsError(
             f"{config} was changed after this training was made of it; call training_of again"
         )
-    said = io.StringIO()
-    try:
-        with _own_randomness(0), _quiet(), contextlib.redirect_stderr(said):
-            return _Parsed(cli.read(["--config", config, "--model.activation=relu(x)"]))
-    except SystemExit as error:
-        # jsonargparse ends the program; its last line says what is amiss.
-        *_, last = said.getvalue().strip().splitlines() or [""]
-        raise cli.SettingsError(
-            f"{config} cannot be used: {last.removeprefix('error:').strip()}"
-        ) from error
+    with cli.reading(config), _own_randomness(0):
+        return _Parsed(cli.read(["--config", config, "--model.activation=relu(x)"]))
 
 
 def _without_checkpoints(callbacks: L.Callback | list[L.Callback] | None) -> list[L.Callback]:
@@ -181,6 +170,7 @@ def _without_checkpoints(callbacks: L.Callback | list[L.Callback] | None) -> lis
 @contextlib.contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
     """Seed the global generators, and bring them back to where they were."""
+    # Not Lightning's isolate_rng, which leaves them changed after an error.
     python = random.getstate()
     numpy = np.random.get_state()  # noqa: NPY002 - what others draw from is meant
     try:
@@ -192,20 +182,3 @@ def _own_randomness(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)  # noqa: NPY002 - as above
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what Lightning says to whoever trains once."""
-    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            warnings.filterwarnings("ignore", category=PossibleUserWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

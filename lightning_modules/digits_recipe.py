@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import lightning as L
@@ -14,6 +12,7 @@ import torch
 from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike
+from lightning_modules._quiet import quiet_lightning
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.digits import DigitsDataModule, DigitsTask
 from lightning_modules.networks import NetworkOptions
@@ -104,7 +103,7 @@ def train_digits(
         InitializationError: If AutoInit finds no weights for this function.
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), _quiet_lightning():
+    with torch.random.fork_rng(devices=[]), quiet_lightning():
         torch.manual_seed(seed)
         classifier = Classifier(recipe.network.build(activation), training=recipe.training)
         trainer = _trainer(recipe, callbacks)
@@ -132,15 +131,3 @@ def _trainer(recipe: DigitsRecipe, callbacks: Sequence[L.Callback]) -> L.Trainer
         check_val_every_n_epoch=recipe.epochs + 1,
         num_sanity_val_steps=0,
     )
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hold back what Lightning says about devices and tips at every fit."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -6,16 +6,10 @@ functions in the same network on the batch with which that training begins.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
-import warnings
-from collections.abc import Iterator
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch import Tensor
 
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
@@ -105,33 +99,11 @@ def featurizer_of(
     )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what Lightning says to whoever is about to train."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="LightningCLI's args parameter is intended")
-            warnings.filterwarnings("ignore", category=PossibleUserWarning)
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _first_batch(config: str) -> _FirstBatch:
     found = _FirstBatch()
-    said = io.StringIO()
     try:
-        with _quiet(), contextlib.redirect_stderr(said):
+        with cli.reading(config):
             cli.run(["fit", "--config", config, *_QUIET], callbacks=[found])
     except _FoundError:
         return found
-    except SystemExit as error:
-        # jsonargparse ends the program; its last line says what is amiss.
-        *_, last = said.getvalue().strip().splitlines() or [""]
-        raise cli.SettingsError(
-            f"{config} cannot be used: {last.removeprefix('error:').strip()}"
-        ) from error
     raise cli.SettingsError(f"{config} describes a training without a first step")

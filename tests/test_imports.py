@@ -135,6 +135,7 @@ AQUASURF = (
     "cli",
 )
 LIGHTNING = (
+    "_quiet",
     "models",
     "autoinit",
     "networks",
