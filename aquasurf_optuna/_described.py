@@ -103,7 +103,7 @@ def _imported(path: str) -> Callable[..., Any]:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise AquaSurfError(f"cannot import {module_name!r} for {path!r}: {error}") from error
     found = getattr(module, name, None)
     if not callable(found):

@@ -93,37 +93,34 @@ def test_the_readmes_space_is_one() -> None:
     assert len(names["space"]) == 7 * 27**3 + 2 * 27
 
 
-def test_the_code_about_spaces_runs(tmp_path: Path) -> None:
-    page = (ROOT / "docs/spaces.md").read_text()
+def said_by_page(name: str, folder: Path) -> str:
+    """Run the code of a page from top to bottom, and return what it prints."""
+    page = (ROOT / name).read_text()
     script = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
-    # In a process of its own, since it registers an operator.
+    # In a process of its own, as a reader would run it: one page registers an operator.
     command = [sys.executable, "-W", "error::UserWarning", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "175 add(relu(x),mul(0.1,tanh(x))) 17" in done.stdout
-    assert r"swish(mul(-2,x)) \text{Swish}(-2x)" in done.stdout
+    return done.stdout
+
+
+def test_the_code_about_spaces_runs(tmp_path: Path) -> None:
+    said = said_by_page("docs/spaces.md", tmp_path)
+    assert "175 add(relu(x),mul(0.1,tanh(x))) 17" in said
+    assert r"swish(mul(-2,x)) \text{Swish}(-2x)" in said
     assert (tmp_path / "three_node.safetensors").exists()
 
 
 def test_the_code_about_the_sampler_runs(tmp_path: Path) -> None:
-    page = (ROOT / "docs/sampler.md").read_text()
-    script = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
-    # In a process of its own, as a reader would run it.
-    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "'stem': '" in done.stdout
-    assert "ranked best by the surrogate among the candidates that are free" in done.stdout
+    said = said_by_page("docs/sampler.md", tmp_path)
+    assert "'stem': '" in said
+    assert "ranked best by the surrogate among the candidates that are free" in said
     assert (tmp_path / "report.html").exists()
 
 
 def test_the_code_about_benchmarks_runs(tmp_path: Path) -> None:
-    page = (ROOT / "docs/benchmarks.md").read_text()
-    script = "\n".join(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL))
-    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    table, function = done.stdout.splitlines()[0], done.stdout.splitlines()[-1]
+    said = said_by_page("docs/benchmarks.md", tmp_path)
+    table, function = said.splitlines()[0], said.splitlines()[-1]
     assert table.startswith("ActBench('act-bench-digits-cnn': 2791 functions")
     # After thirty evaluations it is better than the best standard function.
     bench = ActBench.load("act-bench-digits-cnn")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import math
@@ -109,10 +110,7 @@ class FisherFeaturizer:
         task: str | None = None,
         skip: LayerTypes = (),
     ) -> None:
-        if representation not in _REPRESENTATIONS:
-            raise ValueError(
-                f"representation must be one of {sorted(_REPRESENTATIONS)}, got {representation!r}"
-            )
+        _check_representation(representation)
         check_arguments(inputs, targets, loss, fisher, sharing, max_uses)
         if task is None and not isinstance(loss, str):
             raise ValueError(
@@ -142,20 +140,14 @@ class FisherFeaturizer:
         Raises:
             ValueError: If there is no such representation.
         """
-        task = self._given_task
-        return FisherFeaturizer(
-            self.build_model,
-            self.inputs,
-            self.targets,
-            loss=self.loss,
-            fisher=self.fisher,
-            sharing=self.sharing,
-            max_uses=self.max_uses,
-            representation=representation,
-            seed=self.seed,
-            task=task if task is None else f"{task}, {representation}",
-            skip=self.skip,
-        )
+        _check_representation(representation)
+        other = copy.copy(self)
+        # A derived task is that of the representation it was derived for.
+        other.__dict__.pop("task", None)
+        other.representation = representation
+        if self._given_task is not None:
+            other._given_task = f"{self._given_task}, {representation}"
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_batch_parts": {}}
@@ -328,6 +320,13 @@ class FisherFeaturizer:
         for name, parameter in model.named_parameters():
             # Three digits tell initialisations apart, and hide rounding that differs by machine.
             yield f"{name} {parameter.detach().norm().item():.3g}".encode()
+
+
+def _check_representation(representation: str) -> None:
+    if representation not in _REPRESENTATIONS:
+        raise ValueError(
+            f"representation must be one of {sorted(_REPRESENTATIONS)}, got {representation!r}"
+        )
 
 
 def _check_jobs(n_jobs: int) -> None:
