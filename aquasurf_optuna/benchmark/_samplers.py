@@ -25,6 +25,8 @@ from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.surrogate import SURROGATES, make_surrogate
 
 VALID_ONLY = "valid"
+LAYOUT_SEEDS = 10
+"""From how many seeds the UMAP layouts of a table are drawn; repeats beyond these share them."""
 
 Make = Callable[[SearchedTable, int], BaseSampler]
 
@@ -67,7 +69,9 @@ class Method(NamedTuple):
 
 
 def _aquasurf(surrogate: str | None, features: str = "both") -> Make:
-    def make(table: SearchedTable, seed: int) -> BaseSampler:
+    def make(table: SearchedTable, repeat: int) -> BaseSampler:
+        # A layout takes longer than a search in it: repeats share those of a few seeds.
+        seed = repeat % LAYOUT_SEEDS
         chosen = (
             surrogate
             if features == "both"

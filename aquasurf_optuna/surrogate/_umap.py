@@ -6,13 +6,17 @@ taken here one by one, with the functions that UMAP is made of (McInnes et al., 
 
     features (n, m) -> nearest neighbours (n, k) -> fuzzy graph (n, n) -> union -> layout (n, 2)
 
-UMAP takes seconds to import, so it is imported when the first embedding is wanted.
+UMAP takes seconds to import, so it is imported when the first embedding is wanted. The last layouts
+are remembered: whoever asks again, with a new study or another model on the same map, need not wait.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import threading
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,13 +44,16 @@ _REPULSION_STRENGTH = 1.0
 _NEGATIVE_SAMPLE_RATE = 5
 _LEARNING_RATE = 1.0
 
-#: The spectral initialisation needs more rows than it has dimensions to find.
-_FEWEST_ROWS = 5
+_FEWEST_ROWS_BESIDE = 3
 
 # All distances of n rows of length m cost n^2 m steps, 0.5 ns each on one core; the approximate
 # search costs about 20 s to compile once and then grows as n log n. They break even near here:
 # 2,000 rows of 2,500 values, or 860 of the 13,692 of All-CNN-C's histograms.
 _MOST_STEPS_FOR_ALL_DISTANCES = 1e10
+
+_MOST_REMEMBERED = 32
+_remembered: OrderedDict[str, Floats] = OrderedDict()
+_remembering = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -62,18 +69,55 @@ class GraphSettings:
     n_neighbors: int
 
 
-def embed(parts: Sequence[tuple[Features, GraphSettings]], *, seed: int) -> Floats:
-    """Lay out the union of the parts' neighbourhood graphs in the plane.
+def embed(
+    parts: Sequence[tuple[Features, GraphSettings]],
+    *,
+    seed: int,
+    n_components: int = N_COMPONENTS,
+) -> Floats:
+    """Lay out the union of the parts' neighbourhood graphs in the plane, or in a space.
 
     Args:
         parts: One or two float arrays ``(n, m_i)``, finite, with how to compare their rows.
         seed: Seed of everything random in it.
+        n_components: Number of dimensions.
 
     Returns:
-        float64 array ``(n, 2)``.
+        float64 array ``(n, n_components)``, the caller's own.
     """
-    if len(parts[0][0]) < _FEWEST_ROWS:
-        return _classical_scaling(parts)
+    key = _key(parts, seed, n_components)
+    with _remembering:
+        known = _remembered.get(key)
+    if known is None:
+        known = _embedded(parts, seed, n_components)
+    with _remembering:
+        _remembered[key] = known
+        _remembered.move_to_end(key)
+        while len(_remembered) > _MOST_REMEMBERED:
+            _remembered.popitem(last=False)
+    return known.copy()
+
+
+def forget_layouts() -> None:
+    """Lay out anew whatever is asked for from now on."""
+    with _remembering:
+        _remembered.clear()
+
+
+def _key(parts: Sequence[tuple[Features, GraphSettings]], seed: int, n_components: int) -> str:
+    known = hashlib.sha256(f"{seed} {n_components}".encode())
+    for features, settings in parts:
+        known.update(f"{settings} {features.dtype} {features.shape}".encode())
+        known.update(np.ascontiguousarray(features).data)
+    return known.hexdigest()
+
+
+def _embedded(
+    parts: Sequence[tuple[Features, GraphSettings]], seed: int, n_components: int
+) -> Floats:
+    # The spectral initialisation needs more rows than it has dimensions to find.
+    if len(parts[0][0]) < n_components + _FEWEST_ROWS_BESIDE:
+        return _classical_scaling(parts, n_components)
     random_state = np.random.RandomState(seed)  # the generator that UMAP takes
     # Numba, which UMAP runs on, sets the number of threads of the OpenMP library that torch shares.
     threads = torch.get_num_threads()
@@ -81,7 +125,7 @@ def embed(parts: Sequence[tuple[Features, GraphSettings]], *, seed: int) -> Floa
         # Sums round otherwise with other numbers of threads, and a layout makes much of little.
         with threadpool_limits(limits=1):
             graphs = [_graph(features, settings, random_state) for features, settings in parts]
-            return _layout(_united(graphs), parts, random_state)
+            return _layout(_united(graphs), parts, random_state, n_components)
     finally:
         torch.set_num_threads(threads)
 
@@ -160,7 +204,10 @@ def _cut_weak_edges(graph: Any) -> None:
 
 
 def _layout(
-    graph: Any, parts: Sequence[tuple[Features, GraphSettings]], random_state: Any
+    graph: Any,
+    parts: Sequence[tuple[Features, GraphSettings]],
+    random_state: Any,
+    n_components: int,
 ) -> Floats:
     """Optimise coordinates for `graph`, which is that of the one part or the union of two."""
     features, settings = parts[0]
@@ -174,7 +221,7 @@ def _layout(
         embedding, _ = _library().simplicial_set_embedding(
             features.astype(np.float32, copy=False),
             graph,
-            N_COMPONENTS,
+            n_components,
             _LEARNING_RATE,
             a,
             b,
@@ -192,8 +239,10 @@ def _layout(
     return np.asarray(embedding, dtype=np.float64)
 
 
-def _classical_scaling(parts: Sequence[tuple[Features, GraphSettings]]) -> Floats:
-    """Place a handful of rows so that their distances in the plane are as in the features.
+def _classical_scaling(
+    parts: Sequence[tuple[Features, GraphSettings]], n_components: int
+) -> Floats:
+    """Place a handful of rows so that their distances are as in the features.
 
     Distances are divided by the largest of their feature and averaged over the features.
     """
@@ -204,8 +253,8 @@ def _classical_scaling(parts: Sequence[tuple[Features, GraphSettings]]) -> Float
     # The sign of an eigenvector is arbitrary: fix it, so that every machine agrees.
     vectors, _ = svd_flip(vectors, None)
     scaled = (vectors * np.sqrt(np.maximum(values, 0.0)))[:, ::-1]
-    embedding = np.zeros((n, N_COMPONENTS))
-    embedding[:, : min(n, N_COMPONENTS)] = scaled[:, :N_COMPONENTS]
+    embedding = np.zeros((n, n_components))
+    embedding[:, : min(n, n_components)] = scaled[:, :n_components]
     return embedding
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_LEAST = {"n_neighbors": 1, "fisher_neighbors": 2, "output_neighbors": 2, "n_components": 1}
+
 
 class UmapKnnSurrogate(UmapSurrogate):
     """UMAP of the features, and k-nearest regression in its plane (Section 4, Appendix D).
@@ -35,11 +37,15 @@ class UmapKnnSurrogate(UmapSurrogate):
             distance; all of them while there are fewer.
         regressor: A scikit-learn regressor in place of the k-nearest one. It is cloned, never
             fitted itself.
+        fisher_neighbors: Size of a neighbourhood in the graph of the Fisher vectors, the row itself
+            included, 2 or more.
+        output_neighbors: The same in the graph of the outputs.
+        n_components: Number of dimensions of the layout, 1 or more.
         random_state: Seed of the layout, from 0 to 2**32 - 1. The same seed and features give the
             same embedding.
 
     Attributes:
-        embedding_: float64 array ``(n, 2)``, set by :meth:`embed`.
+        embedding_: float64 array ``(n, n_components)``, set by :meth:`embed`.
         regressor_: The fitted regressor, set by :meth:`fit`.
 
     Higher values being better is the caller's business.
@@ -51,11 +57,17 @@ class UmapKnnSurrogate(UmapSurrogate):
         features: str = "both",
         n_neighbors: int = 3,
         regressor: Any = None,
+        fisher_neighbors: int = 3,
+        output_neighbors: int = 15,
+        n_components: int = 2,
         random_state: int = 0,
     ) -> None:
         self.features = features
         self.n_neighbors = n_neighbors
         self.regressor = regressor
+        self.fisher_neighbors = fisher_neighbors
+        self.output_neighbors = output_neighbors
+        self.n_components = n_components
         self.random_state = random_state
 
     @property
@@ -84,11 +96,12 @@ class UmapKnnSurrogate(UmapSurrogate):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         owner = type(self).__name__
-        if not is_integer(self.n_neighbors) or self.n_neighbors < 1:
-            raise SurrogateError(
-                f"n_neighbors of {owner} must be an integer of at least 1, "
-                f"but got {self.n_neighbors!r}"
-            )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not is_integer(value) or value < least:
+                raise SurrogateError(
+                    f"{name} of {owner} must be an integer of at least {least}, but got {value!r}"
+                )
         if self.regressor is not None and not _is_regressor(self.regressor):
             raise SurrogateError(
                 f"regressor of {owner} must be a scikit-learn regressor or None, "

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-_GRAPHS = {
-    "fisher": _umap.GraphSettings(metric=METRICS["fisher"], n_neighbors=3),
-    "outputs": _umap.GraphSettings(metric=METRICS["outputs"], n_neighbors=15),
-}
 _BLOCK_ROWS = 4096
 
 
@@ -35,9 +31,16 @@ class UmapSurrogate(OneStudySurrogate):
     """A UMAP plane of the candidates, and a model in it, which subclasses bring.
 
     Attributes:
-        embedding_: float64 array ``(n, 2)``, set by :meth:`embed`.
+        fisher_neighbors: Size of a neighbourhood in the graph of the Fisher vectors, the row itself
+            included (Appendix D).
+        output_neighbors: The same in the graph of the outputs.
+        n_components: Number of dimensions; 2 is a plane.
+        embedding_: float64 array ``(n, n_components)``, set by :meth:`embed`.
     """
 
+    fisher_neighbors: int = 3
+    output_neighbors: int = 15
+    n_components: int = _umap.N_COMPONENTS
     embedding_: Floats
 
     @abstractmethod
@@ -49,8 +52,14 @@ class UmapSurrogate(OneStudySurrogate):
         """Return its means and standard deviations at points ``(c, 2)``."""
 
     def _place(self) -> None:
-        parts = [(self._parts[name], _GRAPHS[name]) for name in self._parts]
-        self.embedding_ = _umap.embed(parts, seed=self.random_state)
+        sizes = {"fisher": self.fisher_neighbors, "outputs": self.output_neighbors}
+        parts = [
+            (part, _umap.GraphSettings(metric=METRICS[name], n_neighbors=sizes[name]))
+            for name, part in self._parts.items()
+        ]
+        self.embedding_ = _umap.embed(
+            parts, seed=self.random_state, n_components=self.n_components
+        )
         self._middle = self.embedding_.mean(axis=0)
         spread = self.embedding_.std(axis=0)
         self._spread = np.where(spread > 0, spread, 1.0)

@@ -88,6 +88,9 @@ def test_it_is_a_scikit_learn_estimator() -> None:
         "features",
         "n_neighbors",
         "regressor",
+        "fisher_neighbors",
+        "output_neighbors",
+        "n_components",
         "random_state",
     }
     assert (copy.features, copy.n_neighbors, copy.random_state) == ("fisher", 5, 3)
@@ -108,6 +111,9 @@ def test_a_pickled_surrogate_predicts_the_same(surrogate: UmapKnnSurrogate) -> N
         ({"features": "fim"}, r"features of UmapKnnSurrogate .* but got 'fim'"),
         ({"n_neighbors": 0}, "n_neighbors of UmapKnnSurrogate must .* but got 0"),
         ({"n_neighbors": 2.5}, "n_neighbors of UmapKnnSurrogate must .* but got 2.5"),
+        ({"fisher_neighbors": 1}, "fisher_neighbors of .* at least 2, but got 1"),
+        ({"output_neighbors": 1.0}, "output_neighbors of .* at least 2, but got 1.0"),
+        ({"n_components": 0}, "n_components of .* at least 1, but got 0"),
         ({"random_state": -1}, "random_state of UmapKnnSurrogate must .* but got -1"),
         ({"random_state": None}, "random_state of UmapKnnSurrogate must .* but got None"),
         ({"regressor": "svr"}, "regressor of UmapKnnSurrogate must .* but got 'svr'"),

@@ -32,6 +32,7 @@ def test_the_seed_decides_the_embedding(features: str) -> None:
     outputs, fisher, _ = clusters()
 
     def embedding(seed: int) -> Floats:
+        _umap.forget_layouts()
         surrogate = UmapKnnSurrogate(features=features, random_state=seed)
         return np.asarray(surrogate.embed(outputs, fisher).embedding_)
 
@@ -46,6 +47,7 @@ def test_the_embedding_does_not_hang_on_the_number_of_threads(
     outputs, fisher, _ = clusters(300)
 
     def embedding(threads: int) -> Floats:
+        _umap.forget_layouts()
         with threadpool_limits(limits=threads):
             return np.asarray(UmapKnnSurrogate().embed(outputs, fisher).embedding_)
 
@@ -59,6 +61,53 @@ def test_the_embedding_does_not_hang_on_the_number_of_threads(
     monkeypatch.setattr(_umap, "_layout", watched)
     np.testing.assert_array_equal(embedding(1), embedding(2))
     assert set(seen) == {1}
+
+
+def test_the_same_is_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, fisher, _ = clusters()
+    layout, laid_out = _umap._layout, []
+
+    def watched(*arguments: Any) -> Floats:
+        laid_out.append(arguments)
+        return layout(*arguments)
+
+    monkeypatch.setattr(_umap, "_layout", watched)
+    _umap.forget_layouts()
+    first = UmapKnnSurrogate().embed(outputs, fisher).embedding_
+    kept = first.copy()
+    first += 1.0
+    np.testing.assert_array_equal(UmapKnnSurrogate().embed(outputs, fisher).embedding_, kept)
+    assert len(laid_out) == 1
+    others = [
+        UmapKnnSurrogate(random_state=1),
+        UmapKnnSurrogate(features="outputs"),
+        UmapKnnSurrogate(fisher_neighbors=4),
+        UmapKnnSurrogate(output_neighbors=5),
+        UmapKnnSurrogate(n_components=3),
+    ]
+    for number, other in enumerate(others, start=2):
+        assert not np.array_equal(other.embed(outputs, fisher).embedding_[:, :2], kept)
+        assert len(laid_out) == number
+    UmapKnnSurrogate().embed(outputs + 1e-3, fisher)
+    assert len(laid_out) == len(others) + 2
+
+
+def test_only_the_last_layouts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_umap, "_MOST_REMEMBERED", 2)
+    _umap.forget_layouts()
+    outputs, fisher, _ = clusters()
+    for seed in range(4):
+        UmapKnnSurrogate(random_state=seed).embed(outputs, fisher)
+        assert len(_umap._remembered) == min(seed + 1, 2)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+@pytest.mark.parametrize("n", [2, 5, 30])
+def test_a_layout_has_the_dimensions_it_is_told(n_components: int, n: int) -> None:
+    outputs, fisher, _ = clusters(n)
+    surrogate = UmapKnnSurrogate(n_components=n_components).embed(outputs, fisher)
+    assert surrogate.embedding_.shape == (n, n_components)
+    assert np.isfinite(surrogate.fit([0], [1.0]).predict([1])).all()
 
 
 def test_the_global_random_state_is_left_alone() -> None:
