@@ -16,7 +16,7 @@ from typing import NamedTuple
 import optuna
 from optuna.exceptions import ExperimentalWarning
 
-from aquasurf_optuna.benchmark._samplers import SAMPLERS, check_samplers
+from aquasurf_optuna.benchmark._samplers import SAMPLERS, Method, check_samplers
 from aquasurf_optuna.benchmark._searched_table import SearchedTable
 
 # Of a sampler that has proposed so many invalid functions one after another, no other is expected.
@@ -28,7 +28,7 @@ class Search(NamedTuple):
 
     Attributes:
         table: Name of the table.
-        sampler: Key of `SAMPLERS`.
+        sampler: Key of `SAMPLERS`, or the name of another method.
         start: Key of `STARTS`.
         repeat: Seeds the sampler and the random functions of the start.
         trials: Evaluations that it was allowed, after the first functions.
@@ -47,22 +47,33 @@ class Search(NamedTuple):
     seconds: float
 
 
-def search(table: SearchedTable, sampler: str, *, start: str, repeat: int, trials: int) -> Search:
+def search(
+    table: SearchedTable,
+    sampler: str,
+    *,
+    start: str,
+    repeat: int,
+    trials: int,
+    method: Method | None = None,
+) -> Search:
     """Run one search.
 
     Args:
         table: The table.
-        sampler: Key of `SAMPLERS`.
+        sampler: Key of `SAMPLERS`; with a `method` any name for it.
         start: Key of `STARTS`.
         repeat: Seeds the sampler and the start.
         trials: Evaluations after those that the search begins with. With ``:valid`` it ends early
             where a sampler proposes 300 invalid functions one after another.
+        method: How to search, for what has no name among `SAMPLERS`.
 
     Raises:
         BenchmarkError: If there is no such sampler or start.
     """
-    check_samplers([sampler])
-    method, first = SAMPLERS[sampler], table.first_rows(start, repeat)
+    if method is None:
+        check_samplers([sampler])
+        method = SAMPLERS[sampler]
+    first = table.first_rows(start, repeat)
     # Of all searches, made before the clock runs.
     _ = table.catalogue
     wanted = len(first) + trials

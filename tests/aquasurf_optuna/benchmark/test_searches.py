@@ -176,6 +176,15 @@ def test_a_sampler_that_proposes_invalid_functions_alone_ends(
     assert len(set(asked)) == 300
 
 
+def test_a_method_needs_no_name_among_the_samplers(table: SearchedTable) -> None:
+    method = _samplers.Method(lambda _, seed: optuna.samplers.RandomSampler(seed=seed))
+    found = search(table, "mine", start="random", repeat=3, trials=6, method=method)
+    assert found.sampler == "mine"
+    assert found.rows == run(table, "random", repeat=3, trials=6).rows
+    with pytest.raises(BenchmarkError, match="samplers must be among .* got 'mine'"):
+        run(table, "mine")
+
+
 @pytest.mark.skipif(NO_CMAES, reason="needs cmaes")
 def test_cmaes_searches_integers_by_itself(
     table: SearchedTable, monkeypatch: pytest.MonkeyPatch
