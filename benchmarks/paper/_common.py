@@ -75,6 +75,12 @@ def run(number: int, doc: str | None, draw: Callable[[Sequence[ActBench]], Drawn
         doc: What the script says of itself.
         draw: Makes the figure from the tables.
     """
+    parser = parser_of(doc)
+    finish(parser, parser.parse_args(), number, draw)
+
+
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
+    """Return what reads the options that every figure has; a script may add its own."""
     parser = argparse.ArgumentParser(description=(doc or "").split("\n", maxsplit=1)[0])
     parser.add_argument(
         "--tables",
@@ -83,7 +89,23 @@ def run(number: int, doc: str | None, draw: Callable[[Sequence[ActBench]], Drawn
         help="names or files; by default all that need no network",
     )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder for what is made")
-    options = parser.parse_args()
+    return parser
+
+
+def finish(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    number: int | str,
+    draw: Callable[[Sequence[ActBench]], Drawn],
+) -> None:
+    """Draw one figure as the options say, and write it down.
+
+    Args:
+        parser: Tells the user what is wrong with the options.
+        options: What it read.
+        number: The figure's number in the paper, with what tells it from others of that number.
+        draw: Makes the figure from the tables.
+    """
     try:
         drawn = draw(load(options.tables))
     except BenchmarkError as error:
@@ -116,7 +138,7 @@ def _kept(url: str) -> Path:
     return cache_folder() / url.rpartition("/")[2]
 
 
-def write(folder: Path, number: int, drawn: Drawn) -> None:
+def write(folder: Path, number: int | str, drawn: Drawn) -> None:
     """Write `figureN.png` and `figureN.md`, and print the text."""
     text = "\n".join(drawn.lines) + "\n"
     write_whole(folder / f"figure{number}.png", as_png(drawn.figure), what="a PNG")
