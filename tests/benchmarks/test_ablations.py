@@ -1,0 +1,530 @@
+"""The ablations: features under other settings, searches with them, and what is said of them."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from aquasurf_optuna.benchmark import ActBench, Search, SearchedTable, Summary, search
+from aquasurf_optuna.benchmark._metrics import TOP_PERCENT
+from aquasurf_optuna.benchmark._reader import Table
+from aquasurf_optuna.benchmark._shipped import shipped
+from aquasurf_optuna.exceptions import BenchmarkError
+from aquasurf_optuna.features.spectra import fisher_distance, histogram_vector, quantile_vector
+from benchmarks.ablations import _measuring, _searching, features, searching
+from benchmarks.ablations._measuring import Measured, Setting, Task, by_layer_size, measured
+from benchmarks.ablations._report import Question, answer, report
+from benchmarks.ablations._searching import (
+    DEFAULT,
+    PAPER,
+    Surrogated,
+    Variant,
+    VariantTable,
+    run_searches,
+    summarised,
+    with_features,
+)
+from tests.aquasurf_optuna.benchmark.searched_tables import small_bench, small_table
+
+ROOT = Path(__file__).parents[2]
+SPECTRUM = dict[str, NDArray[np.float64]]
+FUNCTION = "max(relu(x),tanh(x))"
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    with pytest.MonkeyPatch.context() as patch:
+        # The file names its training by a path from there.
+        patch.chdir(ROOT)
+        return _measuring.task_of(features.CONFIG, max(features.BATCHES))
+
+
+def vector(task: Task, setting: Setting, function: str = FUNCTION) -> NDArray[np.float32]:
+    one = _measuring.measure_one(task, setting, function, {})
+    assert one.quantiles is not None
+    return one.quantiles
+
+
+# What is measured.
+
+
+def test_the_default_is_what_stands_in_the_table(task: Task) -> None:
+    entry = next(entry for entry in Table(shipped(features.TABLE)) if "quantiles" in entry.vectors)
+    one = _measuring.measure_one(task, features.AS_IT_STANDS, entry.name, {})
+    assert one.quantiles is not None
+    assert one.histogram is not None
+    # The table has four digits.
+    np.testing.assert_allclose(one.quantiles, entry.vectors["quantiles"], rtol=6e-4, atol=1e-6)
+    np.testing.assert_allclose(one.histogram, entry.vectors["histogram"], rtol=6e-4, atol=1e-6)
+    assert one.seconds > 0
+
+
+def test_the_default_is_what_a_featurizer_measures(task: Task) -> None:
+    one = _measuring.measure_one(task, features.AS_IT_STANDS, FUNCTION, {})
+    for kind, own in (("quantiles", one.quantiles), ("histogram", one.histogram)):
+        known = task.featurizer.represented_as(kind)(FUNCTION).vector
+        assert known is not None
+        assert own is not None
+        assert own.tobytes() == known.tobytes()
+
+
+def test_every_other_setting_measures_something_else(task: Task) -> None:
+    questions = features.settings_of(len(task.featurizer.inputs)).values()
+    settings = list(dict.fromkeys(setting for some in questions for setting in some.values()))
+    assert len(settings) == 10
+    found = [vector(task, setting) for setting in settings]
+    assert len({one.tobytes() for one in found}) == len({one.slug for one in settings}) == 10
+    assert len({len(one) for one in found}) == 1
+    assert vector(task, Setting(samples=50)).tobytes() == found[0].tobytes()
+
+
+def test_images_are_the_first_of_a_training_and_have_their_labels(task: Task) -> None:
+    assert task.inputs.shape == (200, 1, 10, 10)
+    assert task.targets.shape == (200,)
+    assert torch.equal(task.inputs[:50], task.featurizer.inputs)
+    other = task._replace(targets=(task.targets + 1) % 10)
+    assert not np.array_equal(
+        vector(task, Setting("empirical")), vector(other, Setting("empirical"))
+    )
+    for labels in ("sampled", "exact"):
+        setting = Setting(labels)
+        assert np.array_equal(vector(task, setting), vector(other, setting))
+    with pytest.raises(BenchmarkError, match="the task has 200 images, but 201 are wanted"):
+        vector(task, Setting(samples=201))
+
+
+def test_configurations_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("name: mine\n")
+    with pytest.raises(BenchmarkError, match="must say the `config` of a training, as examples"):
+        _measuring.task_of(bad, 1)
+    with pytest.raises(BenchmarkError, match="has 900 images, but 901 are wanted"):
+        _measuring.task_of(features.CONFIG, 901)
+
+
+def test_other_images_than_a_training_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    first = _measuring._first_images
+    monkeypatch.setattr(_measuring, "_first_images", lambda *a: (first(*a)[0] + 1.0, first(*a)[1]))
+    with pytest.raises(BenchmarkError, match="gives other images than a training takes"):
+        _measuring.task_of(features.CONFIG, 50)
+
+
+def test_what_is_measured_is_kept(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = [FUNCTION, "zero(x)"]
+    options = {"jobs": 1, "kept": tmp_path / "spectra", "progress": False}
+    setting = Setting(samples=10)
+    first = measured(task, setting, functions, **options)
+    assert np.isnan(first.quantiles[1]).all()
+    assert np.isnan(first.histograms[1]).all()
+    assert first.quantiles[0].tobytes() == vector(task, setting).tobytes()
+    assert first.quantiles.shape[1] == 32 * len(first.sizes)
+    assert first.histograms.shape[1] == sum(first.sizes // 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(_measuring, "measure_one", None)
+        second = measured(task, setting, functions, **options)
+    for one, other in zip(first, second, strict=True):
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+    with pytest.raises(BenchmarkError, match="holds spectra of other functions, or of another"):
+        measured(task, setting, functions[:1], **options)
+    [path] = (tmp_path / "spectra").iterdir()
+    path.write_bytes(b"something")
+    with pytest.raises(BenchmarkError, match="is no file of spectra, move it away"):
+        measured(task, setting, functions, **options)
+
+
+# Layers by their size.
+
+
+def weighted_distance(a: SPECTRUM, b: SPECTRUM) -> float:
+    """Equation 2 with each layer counted by its share of the weights; the oracle."""
+    weights = {name: len(values) for name, values in a.items()}
+    mean = sum(weights.values()) / len(weights)
+    return sum(
+        weights[name] / mean * fisher_distance({name: a[name]}, {name: b[name]}) for name in a
+    )
+
+
+def spectra(seed: int) -> SPECTRUM:
+    # Quantiles are exact where a slice holds whole values; histograms need many weights.
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(-8.0, 3.0, n) for name, n in (("a", 320), ("b", 3200), ("c", 96))}
+
+
+SIZES = np.array([320, 3200, 96])
+
+
+def test_layers_by_size_against_the_oracle() -> None:
+    a, b = spectra(0), {name: values + 1.5 for name, values in spectra(0).items()}
+    stacked = np.stack([quantile_vector(a), quantile_vector(b)]).astype(np.float32)
+    first, second = by_layer_size(stacked, SIZES)
+    assert np.abs(first - second).sum() == pytest.approx(weighted_distance(a, b), rel=1e-5)
+    other = spectra(1)
+    stacked = np.stack([quantile_vector(a), quantile_vector(other)]).astype(np.float32)
+    first, second = by_layer_size(stacked, SIZES)
+    apart = np.abs(first - second).sum()
+    # Averages of slices are never further apart than the spectra.
+    assert 0.5 * weighted_distance(a, other) < apart <= 1.00001 * weighted_distance(a, other)
+
+
+def test_the_oracle_tells_weights_apart() -> None:
+    a = spectra(0)
+    near = {**a, "a": a["a"] + 1.0}
+    far = {**a, "b": a["b"] + 1.0}
+    assert fisher_distance(a, near) == pytest.approx(fisher_distance(a, far))
+    assert weighted_distance(a, far) == pytest.approx(10 * weighted_distance(a, near))
+    alike = {name: values[:96] for name, values in a.items()}
+    moved = {name: values + 2.0 for name, values in alike.items()}
+    assert weighted_distance(alike, moved) == pytest.approx(fisher_distance(alike, moved))
+
+
+def test_histograms_by_size_are_the_cumulative_distribution_of_the_paper() -> None:
+    a = spectra(0)
+    [found] = by_layer_size(histogram_vector(a).astype(np.float32)[None], SIZES, histogram=True)
+    plain = []
+    for values in a.values():
+        edges = np.linspace(-100.0, 100.0, len(values) // 100 + 1)[1:]
+        plain += [(values < edge).mean() for edge in edges]
+    assert len(found) == 3 + 32
+    # A layer of 320 weights has 3 bins, not 3.2: the factor is one to within such a rest.
+    factor = found[[2, -1]]
+    np.testing.assert_allclose(factor, 20_000 / SIZES.mean(), rtol=0.07)
+    np.testing.assert_allclose(found[:3], factor[0] * np.array(plain[:3]), rtol=1e-5)
+    np.testing.assert_allclose(found[3:], factor[1] * np.array(plain[3:]), rtol=1e-5)
+
+
+# Searches.
+
+
+@pytest.fixture(scope="module")
+def bench() -> ActBench:
+    return small_bench()
+
+
+def without_seconds(searches: dict[_searching.Key, Search]) -> list[Search]:
+    return [one._replace(seconds=0.0) for one in searches.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("aquasurf", Surrogated()), ("aquasurf:paper", Surrogated("paper"))]
+)
+def test_as_it_stands_a_variant_is_the_sampler_that_has_a_name(
+    bench: ActBench, name: str, made: Surrogated
+) -> None:
+    found = run_searches(
+        bench, [Variant("mine", {name: made})], repeats=1, evaluations=6, progress=False
+    )
+    plain = search(SearchedTable(bench), name, start="random", repeat=0, trials=6)
+    assert found["mine", name, 0].rows == plain.rows
+
+
+def test_a_surrogate_has_the_seed_of_its_repeat(bench: ActBench) -> None:
+    table = SearchedTable(bench)
+    made = Surrogated(searching.UmapKnnSurrogate(n_neighbors=5))
+    surrogate = made(table, 13)._search.pool.surrogate
+    assert (surrogate.random_state, surrogate.n_neighbors) == (3, 5)
+    assert made.surrogate.random_state == 0
+
+
+def test_a_pool_of_its_own_for_each_repeat(bench: ActBench) -> None:
+    table = SearchedTable(bench, pool_size=5)
+    orders = {tuple(Surrogated(seeds=None)(table, r)._sites[0].shuffled) for r in (3, 13)}
+    shared = {tuple(Surrogated()(table, r)._sites[0].shuffled) for r in (3, 13)}
+    assert (len(orders), len(shared)) == (2, 1)
+
+
+def test_other_features_change_the_search_and_not_its_start(bench: ActBench) -> None:
+    changed = np.random.default_rng(0).normal(size=bench.fisher.shape).astype(np.float32)
+    changed[~bench.valid] = np.nan
+    base = SearchedTable(bench)
+    lost = base.first_rows("random", 0)[3]
+    changed[lost] = np.nan
+    variant = Variant("changed", {DEFAULT: Surrogated()}, changed)
+    table = VariantTable(base, variant)
+    assert table.first_rows("random", 0) == base.first_rows("random", 0)
+    assert table.bench.features(bench.functions[lost]).reason == (
+        "it has no valid spectrum with changed"
+    )
+    valid = int(np.flatnonzero(table.bench.valid)[0])
+    found = table.bench.features(bench.functions[valid]).vector
+    assert found is not None
+    assert found.tobytes() == changed[valid].tobytes()
+    assert bench.valid[lost]
+    assert bench.features(bench.functions[lost]).valid
+    both = run_searches(
+        bench,
+        [variant, Variant("default", {DEFAULT: Surrogated()}, bench.fisher)],
+        repeats=1,
+        evaluations=8,
+        progress=False,
+    )
+    rows = both["changed", DEFAULT, 0].rows
+    assert rows[:8] == both["default", DEFAULT, 0].rows[:8] == base.first_rows("random", 0)
+    assert rows != both["default", DEFAULT, 0].rows
+    assert table.bench.valid[rows[8:]].all()
+
+
+def test_reasons_of_the_table_stay(bench: ActBench) -> None:
+    other = with_features(bench, bench.fisher, "mine")
+    assert other.reasons == bench.reasons
+    assert other.valid.tolist() == bench.valid.tolist()
+    assert other.features is not bench.features
+
+
+def test_what_ended_does_not_run_again(
+    bench: ActBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, int]] = []
+
+    def counting(table: SearchedTable, sampler: str, **options: object) -> Search:
+        ran.append((sampler, int(str(options["repeat"]))))
+        return search(table, sampler, **options)  # type: ignore[arg-type] # passed on as they came
+
+    monkeypatch.setattr(_searching, "search", counting)
+    some = [Variant("a", {"x": Surrogated()}), Variant("b", {"x": Surrogated()}, pool_size=9)]
+    options = {"evaluations": 3, "kept": tmp_path, "progress": False}
+    first = run_searches(bench, some, repeats=2, **options)
+    assert ran == [("x", 0), ("x", 1), ("x", 0), ("x", 1)]
+    assert list(first) == [(v, "x", r) for v in "ab" for r in range(2)]
+    assert run_searches(bench, some, repeats=2, **options) == first
+    assert len(ran) == 4
+    (tmp_path / "b.jsonl").write_text("\n".join((tmp_path / "b.jsonl").read_text().split("\n")[:2]))
+    again = run_searches(bench, some, repeats=3, **options)
+    assert len(ran) == 4 + 4
+    assert without_seconds({key: again[key] for key in first}) == without_seconds(first)
+    other = Variant("a", {"x": Surrogated()}, bench.fisher + np.float32(1))
+    with pytest.raises(BenchmarkError, match="holds searches on another table"):
+        run_searches(bench, [other], repeats=1, **options)
+
+
+def test_searches_in_one_layout_are_one_job_which_can_be_sent(bench: ActBench) -> None:
+    _, variants = searching.questions_of()
+    by_name = {variant.name: variant for variant in variants}
+    keys = [(v.name, s, r) for v in variants for s in v.makers for r in range(30)]
+    jobs = _searching._jobs(by_name, keys)
+    assert sorted(key for job in jobs for key in job.keys) == sorted(keys)
+    for job in jobs:
+        assert len({repeat % 10 for _, _, repeat in job.keys}) == 1
+        assert len({by_name[name].layout for name in job.variants}) == 1
+    largest = max(jobs, key=lambda job: len(job.variants))
+    assert set(largest.variants) == {"default", *(f"n_neighbors-{k}" for k in (1, 5, 10))}
+    assert len(largest.keys) == 4 * 3
+    job = next(job for job in jobs if "pool-100" in job.variants)
+    base = SearchedTable(bench)
+    sent = pickle.loads(pickle.dumps((base, job._replace(keys=job.keys[:1]))))
+    here = _searching._run(base, job._replace(keys=job.keys[:1]), 4)
+    [(_, one)], [(_, other)] = here, _searching._run_elsewhere(*sent, 4)
+    assert one.rows == other.rows
+
+
+# What is said.
+
+
+def summary(regrets: list[float], *, top: float = 5.0) -> Summary:
+    own = np.array(regrets)
+    return Summary(
+        np.zeros((len(own), 101)),
+        {10: own + 0.3, 25: own + 0.2, 50: own, 100: own * 0.0},
+        {TOP_PERCENT: np.full(len(own), top)},
+    )
+
+
+QUESTION = Question("Which?", {"one": "1", "two": "2", "three": "3"}, "two")
+
+
+@pytest.mark.parametrize(
+    ("regrets", "said"),
+    [
+        (
+            ([0.3, 0.5], [0.1, 0.3], [0.3, 0.3]),
+            "The default, two has the lowest regret after 50 evaluations with the default "
+            "surrogate, 0.2000 ± 0.1960, and stays.",
+        ),
+        # Equal to the best one, it is the best one.
+        (
+            ([0.2, 0.2], [0.2, 0.2], [0.2, 0.2]),
+            "The default, two has the lowest regret after 50 evaluations with the default "
+            "surrogate, 0.2000 ± 0.0000, and stays.",
+        ),
+        # The differences are 0.2 and 0.0: a mean of 0.1, with an error of 0.1 times 1.96.
+        (
+            ([0.1, 0.3], [0.3, 0.3], [0.9, 0.9]),
+            "One has the lowest regret after 50 evaluations with the default surrogate, 0.2000 ± "
+            "0.1960; the default, two, is 0.1000 ± 0.1960 above it on the same repeats, within one "
+            "95% interval, so it stays.",
+        ),
+        # As far apart in the mean, but by the same each time.
+        (
+            ([0.1, 0.3], [0.2, 0.4], [0.9, 0.9]),
+            "One has the lowest regret after 50 evaluations with the default surrogate, 0.2000 ± "
+            "0.1960; the default, two, is 0.1000 ± 0.0000 above it on the same repeats, more than "
+            "one 95% interval, so on this table it does not stay.",
+        ),
+        (
+            ([0.1], [0.2], [0.9]),
+            "One has the lowest regret after 50 evaluations with the default surrogate, 0.1000; a "
+            "single repeat does not decide whether the default stays.",
+        ),
+    ],
+)
+def test_the_answer_follows_from_the_numbers(regrets: tuple[list[float], ...], said: str) -> None:
+    found = {(name, DEFAULT): summary(own) for name, own in zip("123", regrets, strict=True)}
+    assert answer(QUESTION, found) == said
+
+
+def test_the_search_that_decides() -> None:
+    found = {(name, DEFAULT): summary([0.1, 0.1]) for name in "123"}
+    found |= {(name, PAPER): summary([float(name)] * 2) for name in "123"}
+    assert answer(QUESTION, found).startswith("The default, two has")
+    decided = Question("Which?", QUESTION.settings, "two", decided_by=PAPER)
+    assert answer(decided, found).startswith(
+        "One has the lowest regret after 50 evaluations with the paper's surrogate, 1.0000"
+    )
+
+
+def test_a_table_has_a_row_for_each_setting_and_search(bench: ActBench) -> None:
+    found = {(name, kind): summary([0.1, 0.2]) for name in "123" for kind in (DEFAULT, PAPER)}
+    found["3", PAPER] = summary([0.1, 0.3], top=np.inf)
+    times = {"one": 0.1, "two": 0.25, "three": 1.0}
+    question = Question("Which?", QUESTION.settings, "two", seconds=times)
+    text = report(bench, [question], found, title="All", command="python", remarks=["Mind."])
+    rows = [line for line in text.split("\n") if line.startswith("|")]
+    assert len(rows) == 2 + 6
+    assert rows[3] == (
+        "| **two** (default) | default | 0.4500 ± 0.0980 | 0.3500 ± 0.0980 | 0.1500 ± 0.0980 | "
+        "0.0000 ± 0.0000 | 5 (100%) | 0.250 |"
+    )
+    assert "| three | paper's |" in rows[-1]
+    assert "> 100 (0%)" in rows[-1]
+    assert text.count("(default)") == 2
+    assert answer(question, found) in text.split("\n")
+    assert "Mind." in text
+    bare = report(bench, [QUESTION], found, title="All", command="python")
+    assert "seconds to measure" not in bare
+
+
+# The scripts.
+
+
+def test_questions_about_features_begin_with_the_default(bench: ActBench) -> None:
+    n, rng = int(bench.valid.sum()), np.random.default_rng(0)
+    settings = {s: None for some in features.settings_of(50).values() for s in some.values()}
+    found = {
+        setting: Measured(
+            rng.normal(size=(n, 64)).astype(np.float32),
+            rng.normal(size=(n, 5)).astype(np.float32),
+            np.array([200, 300]),
+            np.full(n, 0.1),
+        )
+        for setting in settings
+    }
+    questions, variants = features.questions_of(bench, 50, found)
+    assert [len(question.settings) for question in questions] == [2, 3, 3, 5, 4]
+    for question in questions:
+        assert question.settings[question.default] == "default"
+        assert list(question.settings.values()).count("default") == 1
+        assert question.seconds.keys() == question.settings.keys()
+    by_name = {variant.name: variant for variant in variants}
+    assert len(by_name) == len(variants) == 13
+    assert {name for one in questions for name in one.settings.values()} == by_name.keys()
+    arrays = {name: variant.features for name, variant in by_name.items()}
+    default = found[features.AS_IT_STANDS]
+    for name, array in arrays.items():
+        assert array is not None
+        assert np.isnan(array[~bench.valid]).all()
+        assert (name == "default") == np.array_equal(array[bench.valid], default.quantiles)
+    assert "none." in features._invalid(bench, variants)
+    found[Setting("exact")].quantiles[:2] = np.nan
+    _, variants = features.questions_of(bench, 50, found)
+    assert features._invalid(bench, variants).endswith("spectrum: 2 with exact-labels.")
+
+
+def test_the_defaults_are_those_of_the_code() -> None:
+    questions, variants = searching.questions_of()
+    assert [question.default for question in questions] == [
+        "3 in the graph of the spectra, 15 in that of the outputs",
+        "2 dimensions",
+        "k = 3",
+        "2000 functions",
+    ]
+    assert [len(question.settings) for question in questions] == [9, 4, 4, 6]
+    assert [question.decided_by for question in questions] == [PAPER, PAPER, PAPER, DEFAULT]
+    for question in questions[:3]:
+        assert question.settings[question.default] == "default"
+    by_name = {variant.name: variant for variant in variants}
+    assert len(by_name) == len(variants) == 9 + 3 + 3 + 6
+    assert {name for one in questions for name in one.settings.values()} == by_name.keys()
+    made = by_name["fisher_neighbors-15_output_neighbors-5"].makers[PAPER].surrogate
+    assert made.get_params() == {
+        **searching.MAP,
+        "fisher_neighbors": 15,
+        "output_neighbors": 5,
+    }
+    assert by_name["default"].makers[PAPER].surrogate.get_params() == searching.MAP
+
+
+def options(table: Path, kept: Path, repeats: int) -> argparse.Namespace:
+    config = str(ROOT / features.CONFIG)
+    return argparse.Namespace(table=str(table), kept=kept, repeats=repeats, jobs=1, config=config)
+
+
+def test_searching_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, some in (
+        ("FISHER_NEIGHBORS", (3,)),
+        ("OUTPUT_NEIGHBORS", (5, 15)),
+        ("DIMENSIONS", (1, 2)),
+        ("NEIGHBORS", (1, 3)),
+        ("POOLS", (10,)),
+    ):
+        monkeypatch.setattr(searching, name, some)
+    path = small_table(tmp_path / "small.json")
+    text = searching.run(options(path, tmp_path / "kept", 1))
+    assert text.count("**") == 2 * 5
+    assert text.count("a single repeat does not decide") + text.count("The default, ") == 4
+    kept = sorted(file.name for file in (tmp_path / "kept" / "small" / "searching").iterdir())
+    assert kept == [
+        "default.jsonl",
+        "n_components-1.jsonl",
+        "n_neighbors-1.jsonl",
+        "output_neighbors-5.jsonl",
+        "pool-10.jsonl",
+        "pool-2000.jsonl",
+        "pool-all.jsonl",
+    ]
+    monkeypatch.setattr(_searching, "search", None)
+    assert searching.run(options(path, tmp_path / "kept", 1)) == text
+
+
+def test_features_from_end_to_end(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "LABELS", {"sampled labels": Setting()})
+    monkeypatch.setattr(features, "BATCHES", (10,))
+    monkeypatch.setattr(features, "USES", ())
+    monkeypatch.setattr(features, "MAKERS", {DEFAULT: Surrogated()})
+    monkeypatch.setattr(features, "task_of", lambda *_: task)
+    small = small_bench("unary(x)")
+    monkeypatch.setattr(features, "load", lambda _: [small])
+    with pytest.raises(BenchmarkError, match="has quantiles of length 12, but the network"):
+        features.run(options(tmp_path, tmp_path / "kept", 2))
+    small.fisher = np.zeros((len(small), 288), dtype=np.float32)
+    text = features.run(options(tmp_path, tmp_path / "kept", 2))
+    assert text.count("(default)") == 5
+    assert sum(file.suffix == ".npz" for file in (tmp_path / "kept").rglob("*")) == 2
+    assert "Invalid of the" in text
+    searched = summarised(
+        small, {("a", DEFAULT, 0): Search("small", DEFAULT, "random", 0, 1, 1, [0, 1], 0)}, 1
+    )
+    assert searched["a", DEFAULT].curves.shape == (1, 2)
