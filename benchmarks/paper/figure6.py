@@ -39,6 +39,7 @@ METHODS = (OURS, *claims.PAPERS, *PEERS, *PEERS_VALID)
 
 _NAMES = {OURS: "this project", **claims.NAMES, **PEERS}
 _WIDTH, _HEIGHT, _TOP = 5.2, 3.0, 0.4
+_EDGE = 0.1
 # A row of many curves is higher.
 _MANY, _HIGHER = 8, 1.4
 _DASHES: tuple[panels.Dashes, ...] = ("-", "--", ":")
@@ -55,7 +56,7 @@ _LOOKS = {
     "tpe": panels.Look(common.ORANGE, "--", "v"),
     "gp": panels.Look(common.SKY, "-.", "P"),
     "cmaes": panels.Look(common.INK, (0, (5.0, 1.0, 1.0, 1.0, 1.0, 1.0)), "X"),
-    "random": panels.Look(common.GREY, (0, (8.0, 2.0)), "*"),
+    "random": panels.Look(common.GREY, (0, (5.0, 2.0)), "*"),
 }
 
 
@@ -188,6 +189,8 @@ def drawn(found: Sequence[tuple[ActBench, list[Search]]]) -> common.Drawn:
     rows = rows_of(list(dict.fromkeys(one.sampler for one in found[0][1])))
     heights = [_HEIGHT * (_HIGHER if len(row.samplers) > _MANY else 1.0) for row in rows]
     figure = common.new_figure(_WIDTH * len(found), sum(heights) + _TOP)
+    # So that the names do not touch the edge.
+    figure.set_layout_engine("constrained", w_pad=_EDGE)
     grid = figure.subplots(len(rows), len(found), squeeze=False, sharex=True, height_ratios=heights)
     for column, (bench, searches) in zip(grid.T, found, strict=True):
         _draw_column(column, bench, searches, rows, heights)

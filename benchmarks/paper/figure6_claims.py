@@ -34,6 +34,7 @@ from aquasurf_optuna.benchmark import (
 )
 from aquasurf_optuna.benchmark._samplers import LAYOUT_SEEDS
 from benchmarks.paper import _common as common
+from benchmarks.paper.figure6_panels import CLOSE
 
 Floats = NDArray[np.float64]
 
@@ -223,7 +224,8 @@ def lines(found: Sequence[tuple[ActBench, list[Search]]]) -> list[str]:
         "",
         f"Searches of {first.trials} evaluations, begun with {STARTS[first.start]}; repeats: "
         f"{repeats}. The dotted lines of the figure are the best function of the table and its "
-        "best baseline, the dashed one is ReLU. Two samplers are told apart (`<` in an order, "
+        f"best baseline, the dashed one is ReLU; accuracies stand at the logarithm of regret + "
+        f"{CLOSE:g}. Two samplers are told apart (`<` in an order, "
         "otherwise `≈`) where the 95% interval of the difference of their regrets, repeat by "
         "repeat, excludes zero; the intervals are not corrected for how many there are."
         + _about_layouts(repeats),
