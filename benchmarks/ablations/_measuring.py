@@ -108,14 +108,19 @@ def task_of(build_config: str | os.PathLike[str], samples: int) -> Task:
         samples: How many images are wanted, from the first batches of the training.
 
     Raises:
-        BenchmarkError: If the file names no training, the training has too few images, or its
-            batches are not to be had outside of it.
+        BenchmarkError: If the file names no training, or a featurizer of its own; if the training
+            has too few images, or its batches are not to be had outside of it.
     """
     described = yaml.safe_load(Path(build_config).read_text(encoding="utf-8"))
     if not isinstance(described, dict) or not isinstance(described.get("config"), str):
         raise BenchmarkError(
             f"{build_config} must say the `config` of a training, as "
             f"examples/bench_digits_cnn.yaml does, got {str(described)[:200]}"
+        )
+    if "featurizer" in described:
+        raise BenchmarkError(
+            f"{build_config} measures with a featurizer of its own, {described['featurizer']}; "
+            "settings are compared for that of a training's `config` alone"
         )
     config = described["config"]
     featurizer = featurizer_of(config)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from aquasurf_optuna.benchmark._reader import Table
 from aquasurf_optuna.benchmark._shipped import shipped
 from aquasurf_optuna.exceptions import BenchmarkError
 from aquasurf_optuna.features.spectra import fisher_distance, histogram_vector, quantile_vector
+from aquasurf_optuna.surrogate import _umap
 from benchmarks.ablations import _measuring, _searching, features, searching
 from benchmarks.ablations._measuring import Measured, Setting, Task, by_layer_size, measured
 from benchmarks.ablations._report import Question, answer, report
@@ -35,6 +38,27 @@ from tests.aquasurf_optuna.benchmark.searched_tables import small_bench, small_t
 ROOT = Path(__file__).parents[2]
 SPECTRUM = dict[str, NDArray[np.float64]]
 FUNCTION = "max(relu(x),tanh(x))"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    # Of Lightning's own; the package's filter is undone for each test.
+    pytest.mark.filterwarnings(
+        r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def quick_layouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lay out by distances alone: UMAP takes half a minute to come, and is tested elsewhere."""
+
+    def laid_out(parts: Any, seed: int, n_components: int) -> NDArray[np.float64]:
+        return _umap._classical_scaling(parts, n_components)
+
+    monkeypatch.setattr(_umap, "_embedded", laid_out)
+    _umap.forget_layouts()
+    yield
+    _umap.forget_layouts()
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +130,9 @@ def test_configurations_that_cannot_be_used(
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: mine\n")
     with pytest.raises(BenchmarkError, match="must say the `config` of a training, as examples"):
+        _measuring.task_of(bad, 1)
+    bad.write_text("config: some.yaml\nfeaturizer: {call: mine}\n")
+    with pytest.raises(BenchmarkError, match="measures with a featurizer of its own, .*mine"):
         _measuring.task_of(bad, 1)
     with pytest.raises(BenchmarkError, match="has 900 images, but 901 are wanted"):
         _measuring.task_of(features.CONFIG, 901)
@@ -329,6 +356,18 @@ def test_searches_in_one_layout_are_one_job_which_can_be_sent(bench: ActBench) -
     assert one.rows == other.rows
 
 
+def test_what_searches_came_to(bench: ActBench) -> None:
+    variants = [Variant("a", {DEFAULT: Surrogated()}), Variant("b", {DEFAULT: Surrogated()})]
+    searches = run_searches(bench, variants, repeats=3, evaluations=12, progress=False)
+    found = summarised(bench, searches, 12)
+    assert list(found) == [("a", DEFAULT), ("b", DEFAULT)]
+    values = bench.values()
+    for repeat in range(3):
+        tried = searches["b", DEFAULT, repeat].rows[: 8 + 10]
+        regret = values.max() - values[tried].max()
+        assert found["b", DEFAULT].regrets[10][repeat] == regret
+
+
 # What is said.
 
 
@@ -524,7 +563,3 @@ def test_features_from_end_to_end(
     assert text.count("(default)") == 5
     assert sum(file.suffix == ".npz" for file in (tmp_path / "kept").rglob("*")) == 2
     assert "Invalid of the" in text
-    searched = summarised(
-        small, {("a", DEFAULT, 0): Search("small", DEFAULT, "random", 0, 1, 1, [0, 1], 0)}, 1
-    )
-    assert searched["a", DEFAULT].curves.shape == (1, 2)
