@@ -106,19 +106,23 @@ def answer(question: Question, found: Mapping[tuple[str, str], Summary]) -> str:
     # The first of equals: the default, if it is one of them.
     order = [default, *(setting for setting in regrets if setting != default)]
     best = min(order, key=lambda setting: float(regrets[setting].mean()))
-    where = f"after {DECISIVE} evaluations with the {SEARCHES[question.decided_by]} surrogate"
-    lowest = f"{best} has the lowest regret {where}, {_interval_text(interval(regrets[best]))}"
+    lowest = (
+        f"The lowest regret after {DECISIVE} evaluations with the "
+        f"{SEARCHES[question.decided_by]} surrogate is that of "
+    )
+    text = _interval_text(interval(regrets[best]))
     if best == default:
-        return f"The default, {lowest}, and stays."
+        return f"{lowest}the default, {best}: {text}, so it stays."
+    lowest += f"{best}: {text}; "
     above = interval(regrets[default] - regrets[best])
     if np.isnan(above.half):
-        return f"{_capital(lowest)}; a single repeat does not decide whether the default stays."
-    compared = (
-        f"the default, {default}, is {_interval_text(above)} above it on the same repeats, "
-        f"{'within' if above.mean <= above.half else 'more than'} one 95% interval"
+        return f"{lowest}a single repeat does not decide whether the default stays."
+    within = above.mean <= above.half
+    return (
+        f"{lowest}the default, {default}, is {_interval_text(above)} above it on the same repeats, "
+        f"{'within' if within else 'more than'} one 95% interval, "
+        f"{'so it stays' if within else 'so on this table it does not stay'}."
     )
-    ending = "so it stays" if above.mean <= above.half else "so on this table it does not stay"
-    return f"{_capital(lowest)}; {compared}, {ending}."
 
 
 def _table(question: Question, found: Mapping[tuple[str, str], Summary]) -> list[str]:
@@ -152,7 +156,3 @@ def _cells(question: Question, setting: str, surrogate: str, one: Summary) -> li
 def _interval_text(found: Interval) -> str:
     text = f"{found.mean:.4f}"
     return text if np.isnan(found.half) else f"{text} ± {found.half:.4f}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
