@@ -1,4 +1,7 @@
-"""Tables of functions with their features and accuracies: searches on them cost no training.
+"""The quickstart's task as arrays: functions with their features and accuracies.
+
+`benchmarks/workers_simulation.py` runs on them. Searches are compared on benchmark tables, of which
+this is none (`docs/benchmarks.md`).
 
 A row is a class of equal functions, and its number is the one that the catalogue gives the class:
 
@@ -11,8 +14,8 @@ A row is a class of equal functions, and its number is the one that the catalogu
 ==============  ===============  ================================================================
 
 A row whose accuracy is not measured counts as trained to no more than chance. Where that concerns
-valid rows, a table is made of the others alone (`Table.candidates`). Of the functions with an
-invalid spectrum, all those that were trained so far failed.
+valid rows, they are no candidates. Of the functions with an invalid spectrum, all those that were
+trained so far failed.
 """
 
 from __future__ import annotations
@@ -31,7 +34,6 @@ from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model
 
 CHANCE = 0.1
 FEATURE_SEED = 0
-SPACE = SearchSpace.three_node()
 
 
 class Table(NamedTuple):
@@ -51,11 +53,6 @@ class Table(NamedTuple):
         return np.flatnonzero(self.valid & self.known)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every row with a valid spectrum has a measured accuracy."""
-        return bool(self.known[self.valid].all())
-
-    @property
     def baselines(self) -> NDArray[np.intp]:
         """Rows of the eight standard functions."""
         return np.array([self.catalogue.class_of(baseline) for baseline in BASELINES])
@@ -66,14 +63,30 @@ class Table(NamedTuple):
         return np.maximum(self.accuracies, CHANCE)
 
 
-def read_table(name: str, trainings: Trainings, featurizer: FisherFeaturizer, store: str) -> Table:
-    """Put a table together from what was trained and from a store of features.
+def default_store() -> str:
+    """Return the URL of the benchmarks' store of features."""
+    path = Path(tempfile.gettempdir()) / "aquasurf_digits_features.db"
+    return os.environ.get("AQUASURF_BENCHMARK_STORE", f"sqlite:///{path}")
+
+
+def digits_featurizer() -> FisherFeaturizer:
+    """Return the featurizer of the quickstart."""
+    images = DIGITS_RECIPE.data(seed=FEATURE_SEED).training_images(epoch=0).images[:128]
+    return FisherFeaturizer(build_digits_model, images)
+
+
+def digits_table(store: str) -> Table:
+    """Put the table together from what was trained and from a store of features.
 
     Functions whose features the store lacks are measured, if they were trained.
+
+    Args:
+        store: URL of the store.
     """
-    catalogue = Catalogue.of(SPACE)
+    catalogue = Catalogue.of(SearchSpace.three_node())
     functions = [catalogue[row] for row in range(len(catalogue))]
-    accuracies = trainings.known
+    accuracies = Trainings(DIGITS_TRAININGS).known
+    featurizer = digits_featurizer()
     with FeatureStore(store) as features:
         wanted = [function for function in functions if str(function) in accuracies]
         featurizer.many(wanted, store=features)
@@ -91,21 +104,4 @@ def read_table(name: str, trainings: Trainings, featurizer: FisherFeaturizer, st
             values[row] = -np.inf if accuracy is None else accuracy
     known = np.array([str(function) in accuracies for function in functions])
     valid = np.isfinite(fisher[:, 0])
-    return Table(name, catalogue, catalogue.outputs, fisher, valid, values, known)
-
-
-def default_store() -> str:
-    """Return the URL of the benchmarks' store of features."""
-    path = Path(tempfile.gettempdir()) / "aquasurf_digits_features.db"
-    return os.environ.get("AQUASURF_BENCHMARK_STORE", f"sqlite:///{path}")
-
-
-def digits_featurizer() -> FisherFeaturizer:
-    """Return the featurizer of the quickstart."""
-    images = DIGITS_RECIPE.data(seed=FEATURE_SEED).training_images(epoch=0).images[:128]
-    return FisherFeaturizer(build_digits_model, images)
-
-
-def digits_table(store: str) -> Table:
-    """Return the quickstart's task: a small All-CNN-C on harder digits."""
-    return read_table("digits", Trainings(DIGITS_TRAININGS), digits_featurizer(), store)
+    return Table("digits", catalogue, catalogue.outputs, fisher, valid, values, known)

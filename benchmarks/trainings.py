@@ -1,10 +1,13 @@
-"""Accuracies of functions that were really trained, kept in a file by the function's text."""
+"""Accuracies of functions that were really trained, kept in a file by the function's text.
+
+Benchmark tables (`docs/benchmarks.md`) are for spaces that can be trained as a whole; these files
+grow with what searches ask for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from aquasurf_optuna import InitializationError
@@ -16,40 +19,24 @@ DIGITS_TRAININGS = RESULTS / "digits_trainings.jsonl"
 """The three-node space by the quickstart's recipe."""
 
 
-def train_once(function: str) -> float:
-    """Train by the quickstart's recipe; return the validation accuracy.
-
-    Raises:
-        InitializationError: If the network cannot be initialised.
-    """
-    return train_digits(function, seed=TRAINING_SEED).validation_accuracy
-
-
 class Trainings:
     """Accuracies by function, in a file of JSON lines that several processes may add to.
 
-    The first line names the recipe: accuracies of another recipe are refused.
+    All are of the quickstart's recipe. The first line says so: a file of another one is refused.
 
     Args:
         path: The file; it is made if it is not there.
-        recipe: What its accuracies depend on.
-        train: Trains a function that is not in the file yet, by that recipe.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        recipe: object = DIGITS_RECIPE,
-        train: Callable[[str], float] = train_once,
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._train = train
         self._known: dict[str, float | None] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
+        recipe = {"recipe": repr(DIGITS_RECIPE)}
         if not path.exists():
-            path.write_text(json.dumps({"recipe": repr(recipe)}) + "\n")
+            path.write_text(json.dumps(recipe) + "\n")
         header, *_ = path.read_text().splitlines()
-        if json.loads(header) != {"recipe": repr(recipe)}:
+        if json.loads(header) != recipe:
             raise SystemExit(f"{path} was made with another recipe; move it away: {header}")
         self._read()
 
@@ -59,7 +46,10 @@ class Trainings:
         return dict(self._known)
 
     def accuracy(self, function: str) -> float | None:
-        """Return the validation accuracy, or None if the network cannot be initialised."""
+        """Return the validation accuracy, or None if the network cannot be initialised.
+
+        A function that is not in the file yet is trained.
+        """
         if function not in self._known:
             self._read()
         if function not in self._known:
@@ -74,7 +64,8 @@ class Trainings:
     def _add(self, function: str) -> None:
         accuracy: float | None = None
         with contextlib.suppress(InitializationError):
-            accuracy = round(self._train(function), 6)
+            trained = train_digits(function, seed=TRAINING_SEED)
+            accuracy = round(trained.validation_accuracy, 6)
         self._known[function] = accuracy
         line = json.dumps({"function": function, "accuracy": accuracy}) + "\n"
         # One small write to a file opened for appending does not mix with other processes' ones.
