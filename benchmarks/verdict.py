@@ -76,7 +76,8 @@ def verdicts(regrets: Mapping[str, Floats], seconds: Mapping[str, float]) -> lis
     for name, own in regrets.items():
         differences = (own - regrets[best]).mean(axis=0)
         behind, error = float(differences.mean()), standard_error(differences)
-        tied = name == best or behind <= error
+        # Where one seed alone differs, the two are equal but for rounding.
+        tied = name == best or behind <= error or math.isclose(behind, error, rel_tol=1e-9)
         found.append(Verdict(name, float(own.mean()), behind, error, tied, seconds[name]))
     return sorted(
         found, key=lambda one: (not one.tied, one.seconds if one.tied else one.regret, one.name)

@@ -98,6 +98,17 @@ def test_what_is_never_behind_is_tied_and_names_decide_between_equals() -> None:
     assert [(one.name, one.tied) for one in found] == [("a", True), ("b", True)]
 
 
+@pytest.mark.parametrize("n_repeats", [3, 7, 2 * LAYOUT_SEEDS])
+def test_what_fails_in_one_repeat_alone_is_tied_whatever_the_rounding(n_repeats: int) -> None:
+    # Its mean and the standard error of it are the same number.
+    for worse in np.random.default_rng(0).uniform(0.01, 0.2, 50):
+        regrets = {"best": np.zeros((2, n_repeats)), "once": np.zeros((2, n_repeats))}
+        regrets["once"][1, 2] = worse
+        lists = {name: own.tolist() for name, own in regrets.items()}
+        assert tied(lists, LAYOUT_SEEDS) == {"best", "once"}
+        assert all(one.tied for one in verdicts(regrets, {"best": 1.0, "once": 1.0}))
+
+
 def test_repeats_of_one_seed_count_once() -> None:
     once = np.random.default_rng(0).normal(size=LAYOUT_SEEDS)
     assert standard_error(np.tile(once, 10)) == pytest.approx(standard_error(once))
