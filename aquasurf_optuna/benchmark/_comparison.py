@@ -135,7 +135,8 @@ def comparison_markdown(
     return (
         f"{_described(SearchedTable(bench, metric))}. Searches begin with {start}; the evaluations "
         "after these count. Means with 95% confidence intervals (1.96 standard errors) over "
-        "repeats; medians of evaluations, with the share of the repeats that get there.\n"
+        "repeats that differ; medians of evaluations, with the share of the repeats that get "
+        "there.\n"
         f"\n{markdown(found, milliseconds)}\n"
     )
 

@@ -69,11 +69,14 @@ class Summary(NamedTuple):
         curves: Best value so far, ``(repeats, t + 1)``.
         regrets: Evaluations -> regret of each search, ``(repeats,)``.
         until: Goal -> evaluations that each search takes, ``(repeats,)``.
+        different: How many of the searches differ; those of a sampler that draws nothing at random
+            are the same wherever they begin with the same functions.
     """
 
     curves: Floats
     regrets: dict[int, Floats]
     until: dict[str, Floats]
+    different: int
 
 
 def summary_of(
@@ -107,6 +110,7 @@ def summary_of(
             goal: evaluations_until(curves, least)
             for goal, least in goals_of(values, relu=relu, baselines=baselines).items()
         },
+        len({one.tobytes() for one in found}),
     )
 
 
@@ -173,10 +177,16 @@ def reached(until: Floats) -> Reached:
     return Reached(float(np.median(until)), float(np.isfinite(until).mean()))
 
 
-def interval(samples: Floats) -> Interval:
-    """Return the mean over repeats, ``(repeats,)``, with its 95% confidence interval."""
-    n = len(samples)
-    error = float(samples.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+def interval(samples: Floats, *, different: int | None = None) -> Interval:
+    """Return the mean over repeats with its 95% confidence interval.
+
+    Args:
+        samples: ``(repeats,)``.
+        different: How many of them are not repetitions of others; None for all.
+    """
+    n = len(samples) if different is None else different
+    # Of the variance of what differs, Bessel's correction included, for repeats that count once.
+    error = float(samples.std()) / math.sqrt(n - 1) if n > 1 else math.nan
     return Interval(float(samples.mean()), _Z95 * error)
 
 
@@ -195,8 +205,11 @@ def markdown(summaries: Mapping[str, Summary], milliseconds: Mapping[str, float]
     ordered = sorted(summaries, key=lambda name: _order(summaries[name]))
     for name in ordered:
         one = summaries[name]
-        cells = [name, str(len(one.curves))]
-        cells += [_interval_text(interval(regrets)) for regrets in one.regrets.values()]
+        cells = [name, _repeats_text(one)]
+        cells += [
+            _interval_text(interval(regrets, different=one.different))
+            for regrets in one.regrets.values()
+        ]
         cells += [_reached_text(reached(until), one) for until in one.until.values()]
         cells.append(f"{milliseconds[name]:.1f}")
         lines.append("| " + " | ".join(cells) + " |")
@@ -206,6 +219,11 @@ def markdown(summaries: Mapping[str, Summary], milliseconds: Mapping[str, float]
 def _order(one: Summary) -> tuple[float, ...]:
     """Sort by the mean of the best found in the end, then by how soon it was there."""
     return (-float(one.curves[:, -1].mean()), -float(one.curves.mean()))
+
+
+def _repeats_text(one: Summary) -> str:
+    repeats = len(one.curves)
+    return str(repeats) if one.different == repeats else f"{repeats}, {one.different} different"
 
 
 def _interval_text(found: Interval) -> str:

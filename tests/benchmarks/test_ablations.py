@@ -189,6 +189,7 @@ def summary(regrets: list[float], *, top: float = 5.0) -> Summary:
         np.zeros((len(own), 101)),
         {10: own + 0.3, 25: own + 0.2, 50: own, 100: own * 0.0},
         {TOP_PERCENT: np.full(len(own), top)},
+        len(own),
     )
 
 

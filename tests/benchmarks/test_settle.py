@@ -13,6 +13,7 @@ def summary(regret: float, best: list[float], top: list[float]) -> Summary:
         np.zeros((len(best), 101)),
         {50: np.full(len(best), regret)},
         {BEST: np.array(best), TOP_PERCENT: np.array(top)},
+        len(best),
     )
 
 

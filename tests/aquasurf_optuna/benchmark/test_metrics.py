@@ -124,6 +124,14 @@ def test_the_interval() -> None:
     assert math.isnan(interval(np.array([0.3])).half)
 
 
+def test_repetitions_tell_nothing_new() -> None:
+    samples = np.array([0.1, 0.4, 0.6])
+    once, again = interval(samples), interval(np.tile(samples, 100), different=3)
+    assert again.mean == pytest.approx(once.mean)
+    assert again.half == pytest.approx(once.half)
+    assert math.isnan(interval(np.full(100, 0.3), different=1).half)
+
+
 def test_the_interval_holds_the_mean_95_times_of_100() -> None:
     rng = np.random.default_rng(1)
     found = [interval(rng.exponential(size=100)) for _ in range(2000)]
@@ -143,8 +151,11 @@ def test_searches_that_are_none() -> None:
 def test_the_markdown() -> None:
     values = np.linspace(0, 1, 101)
     good, bad = (
-        summary_of(values, [np.array(own)] * 2, n_initial=1, evaluations=10, relu=20)
-        for own in ([0.1, 1.0, *[0.0] * 9], [0.1, *[0.3] * 10])
+        summary_of(values, list(map(np.array, own)), n_initial=1, evaluations=10, relu=20)
+        for own in (
+            [[0.1, 1.0, *[0.0] * 9], [0.1, 1.0, *[0.1] * 9]],
+            [[0.1, *[0.3] * 10], [0.1, *[0.3] * 10]],
+        )
     )
     head, _, first, second = markdown(
         {"bad": bad, "good": good}, {"bad": 1.0, "good": 2.25}
@@ -157,6 +168,6 @@ def test_the_markdown() -> None:
         "1 (100%)",
     ]
     assert first.endswith("| 1 (100%) | 2.2 |")
-    assert second.startswith("| bad | 2 | 0.7000 ± 0.0000 | 1 (100%) | > 10 (0%) |")
+    assert second.startswith("| bad | 2, 1 different | 0.7000 | 1 (100%) | > 10 (0%) |")
     single = summary_of(values, [np.array([0.1, *[0.3] * 10])], n_initial=1, evaluations=10)
     assert "| one | 1 | 0.7000 | > 10 (0%) |" in markdown({"one": single}, {"one": 0.0})
