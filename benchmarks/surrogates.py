@@ -7,7 +7,7 @@ two share them, and what was interrupted goes on.
 Settings, the default surrogate among them, are chosen on one table, act-bench-digits-cnn, and
 reported on the others, which had no part in the choice. So by default this runs on that one alone.
 
-    python -m benchmarks.surrogates [--tables act-bench-digits-cnn] [--only NAMES] [--repeats 20]
+    python -m benchmarks.surrogates [--tables act-bench-digits-cnn] [--only NAMES] [--repeats 100]
         [--jobs 2] [--kept FOLDER] [--output benchmarks/results/surrogates.md]
 """
 
@@ -143,7 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--tables", nargs="+", default=[TUNED_ON], help="names or files")
     parser.add_argument("--only", nargs="+", default=list(NAMES), choices=NAMES, metavar="NAME")
-    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--again", nargs="+", default=[], help="surrogates that have changed")
     parser.add_argument("--kept", type=Path, default=None, help="folder of searches that ended")

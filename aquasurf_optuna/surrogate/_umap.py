@@ -6,8 +6,9 @@ taken here one by one, with the functions that UMAP is made of (McInnes et al., 
 
     features (n, m) -> nearest neighbours (n, k) -> fuzzy graph (n, n) -> union -> layout (n, 2)
 
-UMAP takes seconds to import, so it is imported when the first embedding is wanted. The last layouts
-are remembered: whoever asks again, with a new study or another model on the same map, need not wait.
+UMAP takes seconds to import, so it is imported when the first embedding is wanted. The last
+layouts are remembered: whoever asks again, with a new study or another model on the same map, need
+not wait.
 """
 
 from __future__ import annotations

@@ -57,9 +57,7 @@ class UmapSurrogate(OneStudySurrogate):
             (part, _umap.GraphSettings(metric=METRICS[name], n_neighbors=sizes[name]))
             for name, part in self._parts.items()
         ]
-        self.embedding_ = _umap.embed(
-            parts, seed=self.random_state, n_components=self.n_components
-        )
+        self.embedding_ = _umap.embed(parts, seed=self.random_state, n_components=self.n_components)
         self._middle = self.embedding_.mean(axis=0)
         spread = self.embedding_.std(axis=0)
         self._spread = np.where(spread > 0, spread, 1.0)
