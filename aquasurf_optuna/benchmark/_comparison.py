@@ -17,7 +17,7 @@ from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.benchmark._bench import DEFAULT_METRIC, ActBench
 from aquasurf_optuna.benchmark._kept_searches import Key, SearchesFile
 from aquasurf_optuna.benchmark._metrics import Summary, markdown, summary_of
-from aquasurf_optuna.benchmark._samplers import check_samplers
+from aquasurf_optuna.benchmark._samplers import LAYOUT_SEEDS, SAMPLERS, check_samplers
 from aquasurf_optuna.benchmark._searched_table import STARTS, SearchedTable
 from aquasurf_optuna.benchmark._searches import Search, search
 from aquasurf_optuna.exceptions import BenchmarkError
@@ -71,16 +71,26 @@ def compare(
     file = None if kept is None else SearchesFile(kept, table, pool_size=pool_size)
     found = {} if file is None else file.read(start, trials)
     keys = [(name, start, repeat) for repeat in range(repeats) for name in names]
-    wanted = [key for key in keys if key not in found or key[0] in again]
+    once = dict.fromkeys(map(_first_of_its_kind, keys))
+    wanted = [key for key in once if key not in found or key[0] in again]
     with tqdm(
-        total=len(keys), initial=len(keys) - len(wanted), unit="search", disable=not progress
+        total=len(once), initial=len(once) - len(wanted), unit="search", disable=not progress
     ) as bar:
         for one in _searches(table, wanted, trials, jobs):
             if file is not None:
                 file.add(one)
             found[one.sampler, one.start, one.repeat] = one
             bar.update()
-    return [found[name, start, repeat] for name in names for repeat in range(repeats)]
+    every = ((name, start, repeat) for name in names for repeat in range(repeats))
+    return [found[_first_of_its_kind(key)]._replace(repeat=key[2]) for key in every]
+
+
+def _first_of_its_kind(key: Key) -> Key:
+    """Return the search that goes the same way as another one: the same seed and beginning."""
+    sampler, start, repeat = key
+    if start == "baselines" and SAMPLERS[sampler].shares_seeds:
+        return sampler, start, repeat % LAYOUT_SEEDS
+    return key
 
 
 def summaries(

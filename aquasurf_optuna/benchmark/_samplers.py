@@ -40,11 +40,13 @@ class Method(NamedTuple):
             in the stead of categorical parameters.
         valid_only: Whether functions with an invalid spectrum cost no evaluation: the sampler is
             told that such a one failed, and asked again.
+        shares_seeds: Whether its own seed is that of `repeat % LAYOUT_SEEDS`.
     """
 
     make: Make
     integers: bool = False
     valid_only: bool = False
+    shares_seeds: bool = False
 
     def suggest(self, table: SearchedTable, trial: optuna.Trial) -> Expression:
         """Let a trial choose a function.
@@ -114,10 +116,10 @@ _PEERS: dict[str, Method] = {
 
 SAMPLERS: Mapping[str, Method] = MappingProxyType(
     {
-        "aquasurf": Method(_aquasurf(None)),
-        **{f"aquasurf:{name}": Method(_aquasurf(name)) for name in SURROGATES},
+        "aquasurf": Method(_aquasurf(None), shares_seeds=True),
+        **{f"aquasurf:{name}": Method(_aquasurf(name), shares_seeds=True) for name in SURROGATES},
         **{
-            f"aquasurf:{name}:{features}": Method(_aquasurf(name, features))
+            f"aquasurf:{name}:{features}": Method(_aquasurf(name, features), shares_seeds=True)
             for name in SURROGATES
             for features in ("outputs", "fisher")
         },
