@@ -185,7 +185,7 @@ def main() -> None:
     """Measure everything, or one sampler in this process."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--cases", nargs="+", default=["1000:13692", "7000:13692", "50000:288"])
-    parser.add_argument("--surrogates", nargs="+", default=["gp"])
+    parser.add_argument("--surrogates", nargs="+", default=["ensemble", "gp"])
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--trials", type=int, default=110)
     parser.add_argument("--storage", default=None, help="of the studies; in memory unless given")

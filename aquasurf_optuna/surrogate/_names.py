@@ -23,7 +23,7 @@ Recipe: TypeAlias = Callable[[str, int], Surrogate]
 """Makes a surrogate of the features to use and the seed."""
 
 #: The surrogate where none is asked for.
-DEFAULT_SURROGATE = "gp"
+DEFAULT_SURROGATE = "ensemble"
 
 
 def _gp(features: str, random_state: int) -> Surrogate:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from aquasurf_optuna._explanation import EXPLANATION_KEY, REASONS, Explanation, Neighbour
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.sampler import AquaSurfSampler
-from aquasurf_optuna.surrogate import GaussianProcessSurrogate
+from aquasurf_optuna.surrogate import make_surrogate
 from tests.aquasurf_optuna.sampler_helpers import TINY, StubFeaturizer, Task, suggest
 
 FULL = Explanation(
@@ -140,7 +140,8 @@ def test_a_proposal_is_explained(task: Task) -> None:
 
     assert found.functions == {"activation": str(expression)}
     assert found.reason == "predicted"
-    assert found.surrogate == "GaussianProcessSurrogate"
+    default = make_surrogate(None, features="both", random_state=0)
+    assert found.surrogate == type(default).__name__
     assert found.rank == 1
     assert (found.n_candidates, found.n_observed) == (50, 10)
     assert len(found.predicted) == len(found.spread) == 1
