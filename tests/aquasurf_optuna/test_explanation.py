@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from aquasurf_optuna._explanation import EXPLANATION_KEY, REASONS, Explanation, Neighbour
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.sampler import AquaSurfSampler
-from aquasurf_optuna.surrogate import make_surrogate
+from aquasurf_optuna.surrogate import GaussianProcessSurrogate, make_surrogate
 from tests.aquasurf_optuna.sampler_helpers import TINY, StubFeaturizer, Task, suggest
 
 FULL = Explanation(
