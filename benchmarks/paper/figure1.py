@@ -123,7 +123,14 @@ def draw(tables: Sequence[ActBench]) -> common.Drawn:
         _draw_panel(axes, bench)
     panels[0].set_ylabel("functions (logarithmic)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(tables), 2),
+        frameon=False,
+        fontsize=9,
+    )
     return common.Drawn(figure, lines(tables))
 
 
