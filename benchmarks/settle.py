@@ -40,7 +40,7 @@ from benchmarks.paper._common import load
 OURS, PAPER, TPE = "aquasurf", "aquasurf:paper", "tpe"
 METHODS = (
     OURS,
-    "aquasurf:ensemble",
+    "aquasurf:gp",
     PAPER,
     TPE,
     "tpe:valid",
