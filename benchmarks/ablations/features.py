@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.benchmark import ActBench
-from aquasurf_optuna.exceptions import AquaSurfError, BenchmarkError
+from aquasurf_optuna.exceptions import BenchmarkError
+from benchmarks.ablations._command import parser_of, write_report
 from benchmarks.ablations._measuring import (
     Measured,
     Setting,
@@ -43,8 +43,6 @@ from benchmarks.ablations._searching import (
 from benchmarks.paper._common import load
 
 CONFIG = "examples/bench_digits_cnn.yaml"
-TABLE = "act-bench-digits-cnn"
-KEPT = Path("build/ablations")
 OUTPUT = Path("benchmarks/results/ablations_features.md")
 
 AS_IT_STANDS = Setting()
@@ -223,20 +221,9 @@ def run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Run what is missing, and write the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = parser_of(__doc__, OUTPUT)
     parser.add_argument("--config", default=CONFIG, help="YAML that the table was built with")
-    parser.add_argument("--table", default=TABLE, help="its name or its file")
-    parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is done")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args()
-    try:
-        text = run(options)
-    except AquaSurfError as error:
-        parser.error(str(error))
-    write_whole(options.output, text.encode(), what="a text")
-    print(text)
+    write_report(parser, run)
 
 
 if __name__ == "__main__":

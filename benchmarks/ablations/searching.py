@@ -16,10 +16,9 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from aquasurf_optuna._whole_file import write_whole
-from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
+from benchmarks.ablations._command import parser_of, write_report
 from benchmarks.ablations._report import Question, report
 from benchmarks.ablations._searching import (
     DEFAULT,
@@ -29,7 +28,6 @@ from benchmarks.ablations._searching import (
     run_searches,
     summarised,
 )
-from benchmarks.ablations.features import KEPT, TABLE
 from benchmarks.paper._common import load
 
 OUTPUT = Path("benchmarks/results/ablations_searching.md")
@@ -155,19 +153,8 @@ def run(options: argparse.Namespace) -> str:
 
 def main() -> None:
     """Run what is missing, and write the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--table", default=TABLE, help="its name or its file")
-    parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is done")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    options = parser.parse_args()
-    try:
-        text = run(options)
-    except AquaSurfError as error:
-        parser.error(str(error))
-    write_whole(options.output, text.encode(), what="a text")
-    print(text)
+    parser = parser_of(__doc__, OUTPUT)
+    write_report(parser, run)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from aquasurf_optuna.benchmark._shipped import shipped
 from aquasurf_optuna.exceptions import BenchmarkError
 from aquasurf_optuna.features.spectra import fisher_distance, histogram_vector, quantile_vector
 from benchmarks.ablations import _measuring, features
+from benchmarks.ablations._command import TABLE
 from benchmarks.ablations._measuring import Measured, Setting, Task, by_layer_size, measured
 from benchmarks.ablations._searching import (
     DEFAULT,
@@ -54,7 +55,7 @@ def vector(task: Task, setting: Setting, function: str = FUNCTION) -> NDArray[np
 
 
 def test_the_default_is_what_stands_in_the_table(task: Task) -> None:
-    entry = next(entry for entry in Table(shipped(features.TABLE)) if "quantiles" in entry.vectors)
+    entry = next(entry for entry in Table(shipped(TABLE)) if "quantiles" in entry.vectors)
     one = _measuring.measure_one(task, features.AS_IT_STANDS, entry.name, {})
     assert one.quantiles is not None
     assert one.histogram is not None
