@@ -5,7 +5,7 @@ import pytest
 
 from aquasurf_optuna.benchmark import Summary
 from aquasurf_optuna.benchmark._metrics import BEST, TOP_PERCENT
-from benchmarks.settle import OURS, PAPER, TPE, promises, promises_markdown
+from benchmarks.settle import OURS, PAPER, TPE, promises, promises_markdown, short_markdown
 
 
 def summary(regret: float, best: list[float], top: list[float]) -> Summary:
@@ -57,3 +57,13 @@ def test_the_table_marks_what_is_missed() -> None:
     assert text.count("**missed**") == 2
     assert "(at least 0.95)" in text
     assert "(at most 0.25)" in text
+
+
+def test_in_short() -> None:
+    late = summary(0.25, [np.inf] * 2, [3.0, np.inf])
+    lines = short_markdown({"one": {"a": GOOD, "b": late}, "two": {"a": late, "b": GOOD}})
+    assert lines.splitlines()[2:] == [
+        "| a | 0.001 ± 0.000 | 5 | 0.250 ± 0.000 | > 100 (50%) |",
+        "| b | 0.250 ± 0.000 | > 100 (50%) | 0.001 ± 0.000 | 5 |",
+    ]
+    assert len({line.count("|") for line in lines.splitlines()}) == 1
