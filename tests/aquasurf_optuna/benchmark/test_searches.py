@@ -23,6 +23,7 @@ from aquasurf_optuna.benchmark import (
     search,
 )
 from aquasurf_optuna.exceptions import BenchmarkError, SamplerError
+from aquasurf_optuna.surrogate import DEFAULT_SURROGATE
 from tests.aquasurf_optuna.benchmark.searched_tables import SCHEMA, small_bench
 
 NO_CMAES = importlib.util.find_spec("cmaes") is None
@@ -106,7 +107,7 @@ def test_every_surrogate_searches(table: SearchedTable, surrogate: str, features
 
 def test_the_default_is_what_the_sampler_proposes(table: SearchedTable) -> None:
     found = run(table, "aquasurf")
-    assert found.rows == run(table, "aquasurf:gp").rows
+    assert found.rows == run(table, f"aquasurf:{DEFAULT_SURROGATE}").rows
     assert found.rows != run(table, "aquasurf:gp:outputs").rows
     # The values follow from the features, so it finds the best one sooner than chance does.
     best = int(table.scores.argmax())
