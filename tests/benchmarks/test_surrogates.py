@@ -88,7 +88,7 @@ def test_the_report_has_both_starts_and_the_choice(
     assert text.startswith("# Surrogates\n\nSettings, the default surrogate among them, are chosen")
     for start in STARTS.values():
         assert f", begun with {start}\n" in text
-    assert text.count("| aquasurf:paper | 2 |") == 2
+    assert text.count("| aquasurf:paper | 2") == 2
     head, _, verdict = text.partition("## By the rule it is ")
     assert f"; the default is {DEFAULT_SURROGATE}\n\n{RULE}" in verdict
     choice = verdict.partition(";")[0]
