@@ -54,7 +54,7 @@ METHODS = (
 OUTPUT = Path("benchmarks/results/settle.md")
 HEAD = """# Which search is best?
 
-To make this again: `python -m benchmarks.settle`. The default surrogate was chosen on
+The default surrogate was chosen on
 act-bench-digits-cnn (`benchmarks/surrogates.py`); the other tables had no part in it. Means with
 95% confidence intervals over repeats; "to the top 1%" is the median number of evaluations, with the
 share of the repeats that get there where it is not all of them.
@@ -197,7 +197,8 @@ def main() -> None:
                 short[bench.name] = found
             if start == "random" and {OURS, PAPER, TPE} <= found.keys():
                 kept_promises[bench.name] = promises(found)
-    first = [HEAD]
+    only = "" if tuple(options.samplers) == METHODS else f" --samplers {' '.join(options.samplers)}"
+    first = [HEAD, f"To make this again: `python -m benchmarks.settle{only}`.\n"]
     if short:
         first += ["## In short: begun with ReLU and seven random functions\n"]
         first += [short_markdown(short) + "\n"]

@@ -47,8 +47,7 @@ HEAD = (
     "# Surrogates\n\n"
     f"Settings, the default surrogate among them, are chosen on {TUNED_ON} alone. What they come "
     "to on the other tables, which had no part in the choice, is for "
-    "`python -m benchmarks.settle` to say.\n\n"
-    "To make this again: `python -m benchmarks.surrogates`.\n"
+    "`python -m benchmarks.settle` to say.\n"
 )
 ABOUT_TIME = (
     "A proposal takes what it does in the median search, and its share, one in "
@@ -125,7 +124,8 @@ def report(groups: Sequence[Group], names: Sequence[str], layout: float) -> str:
         names: Of the surrogates.
         layout: Processor time of laying out a map.
     """
-    texts = [HEAD]
+    only = "" if tuple(names) == NAMES else f" --only {' '.join(names)}"
+    texts = [HEAD, f"To make this again: `python -m benchmarks.surrogates{only}`.\n"]
     for bench, searches in groups:
         texts.append(f"## {bench.name}, begun with {STARTS[searches[0].start]}\n")
         texts.append(comparison_markdown(bench, searches))
