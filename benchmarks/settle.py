@@ -54,10 +54,9 @@ METHODS = (
 OUTPUT = Path("benchmarks/results/settle.md")
 HEAD = """# Which search is best?
 
-The default surrogate was chosen on
-act-bench-digits-cnn (`benchmarks/surrogates.py`); the other tables had no part in it. Means with
-95% confidence intervals over repeats; "to the top 1%" is the median number of evaluations, with the
-share of the repeats that get there where it is not all of them.
+The default surrogate was chosen on act-bench-digits-cnn (`benchmarks/surrogates.py`); the other
+tables had no part in it. Means with 95% confidence intervals over repeats; "to the top 1%" is the
+median number of evaluations, with the share of the repeats that get there where it is not all.
 """
 EVALUATIONS = 100
 DECISIVE = 50
