@@ -43,7 +43,7 @@ class _Cli(LightningCLI):
     def before_predict(self) -> None:
         """Let `predict` write its table."""
         path = self.config[self.config.subcommand].predictions
-        self.trainer.callbacks.append(CsvPredictions(path))  # type: ignore[attr-defined]
+        self.trainer.callbacks.append(CsvPredictions(path))  # type: ignore[attr-defined] # Lightning sets it
 
     def instantiate_classes(self) -> None:
         """Make model, data and trainer.
@@ -87,7 +87,7 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
     cli = _command_line(arguments, callbacks)
-    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined] # Lightning sets it
         if isinstance(callback, FisherEigenvalues):
             # Worker processes cannot raise here; the callback knows what they found.
             callback.check_pruned()
