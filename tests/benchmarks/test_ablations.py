@@ -6,11 +6,9 @@ import argparse
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from aquasurf_optuna.benchmark import ActBench, Search, SearchedTable, Summary, search
 from aquasurf_optuna.benchmark._metrics import TOP_PERCENT
@@ -29,17 +27,14 @@ from benchmarks.ablations._searching import (
     with_features,
 )
 from tests.aquasurf_optuna.benchmark.searched_tables import small_bench, small_table
+from tests.benchmarks.layouts import lay_out_by_distances
 
 
 @pytest.fixture(autouse=True)
 def quick_layouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Lay out by distances alone: UMAP takes half a minute to come, and is tested elsewhere."""
 
-    def laid_out(parts: Any, seed: int, n_components: int) -> NDArray[np.float64]:
-        return _umap._classical_scaling(parts, n_components)
-
-    monkeypatch.setattr(_umap, "_embedded", laid_out)
-    _umap.forget_layouts()
+    lay_out_by_distances(monkeypatch)
     yield
     _umap.forget_layouts()
 

@@ -19,6 +19,7 @@ from benchmarks.paper.figure6 import file_of
 from benchmarks.surrogates import NAMES, has_map, layout_seconds, regrets_of, seconds_of
 from benchmarks.verdict import RULE
 from tests.aquasurf_optuna.benchmark.searched_tables import small_bench, small_table
+from tests.benchmarks.layouts import lay_out_by_distances
 
 TRIALS = 10
 
@@ -27,13 +28,9 @@ TRIALS = 10
 def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Search less, and lay out by distances alone: UMAP takes long to come."""
 
-    def laid_out(parts: Any, seed: int, n_components: int) -> NDArray[np.float64]:
-        return _umap._classical_scaling(parts, n_components)
-
-    monkeypatch.setattr(_umap, "_embedded", laid_out)
+    lay_out_by_distances(monkeypatch)
     monkeypatch.setattr(surrogates, "EVALUATIONS", TRIALS)
     monkeypatch.setattr(surrogates, "DECISIVE", TRIALS)
-    _umap.forget_layouts()
     yield
     _umap.forget_layouts()
 
