@@ -60,7 +60,11 @@ class WholeSpace:
         self._eligible = catalogue.is_finite & ~catalogue.is_constant
         self._shuffled = catalogue.shuffled(random_state)
         self._surrogate = GaussianProcessSurrogate(
-            features="outputs", output_bound=None, exploration=EXPLORATION, leap_every=None
+            features="outputs",
+            # What is compressed is no longer the outputs themselves, whose shape could be compared.
+            comparisons=("outputs",),
+            output_bound=None,
+            exploration=EXPLORATION,
         ).embed(self._rows)
 
     def ranked(

@@ -324,10 +324,14 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
 
     def _measure_scales(self) -> None:
         self._rows_of_scales = self.n_rows_
-        chosen = np.unique(np.linspace(0, self.n_rows_ - 1, 100).astype(np.intp))
+        chosen = self._rows_for_scales()
         self._scales_known = {
-            name: _usual_distance(part[chosen], METRICS[name]) for name, part in self._parts.items()
+            name: usual_distance(pairwise_distances(part[chosen], metric=METRICS[name]))
+            for name, part in self._parts.items()
         }
+
+    def _rows_for_scales(self) -> Indices:
+        return np.unique(np.linspace(0, self.n_rows_ - 1, 100).astype(np.intp))
 
     def _observed(
         self, rows: ArrayLike, values: ArrayLike, *, allow_none: bool = False
@@ -372,8 +376,8 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
             raise SurrogateError(f"call {method}() of this {type(self).__name__} first")
 
 
-def _usual_distance(rows: NDArray[np.float32], metric: str) -> float:
-    distances = pairwise_distances(rows, metric=metric)
-    apart = distances[np.triu_indices(len(rows), 1)]
+def usual_distance(distances: NDArray[np.floating]) -> float:
+    """Return the median of the distances of n rows, ``(n, n)``, or another unit that is not 0."""
+    apart = distances[np.triu_indices(len(distances), 1)]
     middle = float(np.median(apart)) if len(apart) else 0.0
     return middle if middle > 0 else float(apart.max(initial=0.0)) or 1.0

@@ -1,12 +1,13 @@
-"""A Gaussian process straight on the two feature distances, without a map.
+"""A Gaussian process straight on the distances of both features, without a map.
 
-Its kernel is a sum of exponential kernels of Equations 2 and 3. A new candidate needs its distances
-to what was tried and nothing else, so that candidates join without a refit, and there is no fewest
-number of them.
+Its kernel is a sum of exponential kernels of comparisons (`_distances.py`). A new candidate needs
+its distances to what was tried and nothing else, so that candidates join without a refit, and there
+is no fewest number of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,9 @@ from aquasurf_optuna.surrogate._acquisition import (
     acquisition_values,
     check_acquisition,
 )
-from aquasurf_optuna.surrogate._base import COLUMN_BYTES, Surrogate
-from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND, is_integer, is_number
-from aquasurf_optuna.surrogate._distances import DistanceColumns
+from aquasurf_optuna.surrogate._base import COLUMN_BYTES, METRICS, Surrogate, usual_distance
+from aquasurf_optuna.surrogate._checks import OUTPUT_BOUND, is_number, needed_features
+from aquasurf_optuna.surrogate._distances import FEATURE_OF, DistanceColumns
 from aquasurf_optuna.surrogate._gp_fit import Posterior, Prior, fit_hyperparameters
 from aquasurf_optuna.surrogate._observations import Observations
 from aquasurf_optuna.surrogate._targets import (
@@ -41,19 +42,24 @@ if TYPE_CHECKING:
 _MOST_POINTS = 2000
 _MOST_FOR_HYPERPARAMETERS = 300
 _BLOCK_NUMBERS = 1_000_000
-# Of a first handful each trial is best spent near the good ones. On test problems with several good
-# neighbourhoods, leaps after that cut regret by a sixth, and on the digits they cost next to none.
-_FIRST_LEAP = 20
-_LEAP = 3.0
 
 
 class GaussianProcessSurrogate(Surrogate):
-    """Gaussian process whose kernel adds exponentials of the distances of both features.
+    """Gaussian process whose kernel adds exponentials of several distances of both features.
 
-    The covariance of two candidates is ``w exp(-d_out / l_out) + (1 - w) exp(-d_fisher /
-    l_fisher)`` times an amplitude, plus a level common to all and, of an observation with itself,
-    noise. Outputs are compared as in Equation 3 and Fisher vectors as in Equation 2, each in units
-    of its usual distance among the candidates. Lengths, weight and noise maximise the marginal
+    The covariance of two candidates is the sum of ``w_c exp(-d_c / l_c)`` over comparisons c, with
+    weights that sum to 1, times an amplitude, plus a level common to all and, of an observation
+    with itself, noise. Each distance is in units of its median among the candidates:
+
+    ============  ==================================================================
+    ``fisher``    of Fisher vectors, as in Equation 2
+    ``outputs``   of outputs, as in Equation 3
+    ``mirrored``  of outputs, where f(x) and -f(x) are alike
+    ``shape``     of outputs, where f(x) and c f(x) + d are alike
+    ============  ==================================================================
+
+    Networks with normalisation, and weights drawn from symmetric distributions, can hardly tell
+    apart what the last two take for alike. Lengths, weights and noise maximise the marginal
     likelihood times weak priors, anew at each :meth:`fit` and from the same start, so that what is
     learned depends on the candidates and the arguments of :meth:`fit` alone.
 
@@ -63,18 +69,17 @@ class GaussianProcessSurrogate(Surrogate):
     predictions come from the others, as ranks from 0 to 1.
 
     Cost: the first time that a candidate is observed, its distances to all others (0.1 s for 7,000
-    candidates with 13,692 numbers); per fit, a search of hyperparameters over at most 300
-    observations (if there are more, the best half and an even spread of the others); per ranking,
-    ``t**2`` operations a candidate. Of more than 2,000 observations (fewer where distances would
-    take more than 800 MB), predictions come from as many, chosen in the same way.
+    candidates with 13,692 numbers), and in memory the outputs once more, for ``shape``; per fit, a
+    search of hyperparameters over at most 300 observations (if there are more, the best half and an
+    even spread of the others); per ranking, ``t**2`` operations a candidate. Of more than 2,000
+    observations (fewer where distances would take more than 800 MB), predictions come from as many,
+    chosen in the same way.
 
     Args:
         features: ``"both"``, ``"fisher"`` or ``"outputs"``: which distances count.
         acquisition: How :meth:`acquire` ranks: ``"ucb"``, ``"ei"``, ``"pi"`` or ``"greedy"``.
         exploration: 0 exploits; the higher, the more :meth:`acquire` explores.
-        leap_every: A guard against staying in one neighbourhood: whenever the number of
-            observations, running ones included, is a multiple of this and 20 or more, ``"ucb"``
-            explores three times as much. None leaves it out.
+        comparisons: Some of those above, of features that count; None for all of these.
         targets: What the process is fitted to. ``"ranks"``: normal scores of the observations'
             ranks, robust to any scale of values; ``"values"``: the values, standardised.
         output_bound: Outputs are cut at plus and minus this. With None they are taken as they are,
@@ -87,8 +92,8 @@ class GaussianProcessSurrogate(Surrogate):
         *,
         features: str = "both",
         acquisition: Acquisition = "ucb",
-        exploration: float = 1.0,
-        leap_every: int | None = 4,
+        exploration: float = 2.0,
+        comparisons: Sequence[str] | None = None,
         targets: Targets = "ranks",
         output_bound: float | None = OUTPUT_BOUND,
         random_state: int = 0,
@@ -96,7 +101,7 @@ class GaussianProcessSurrogate(Surrogate):
         self.features = features
         self.acquisition = acquisition
         self.exploration = exploration
-        self.leap_every = leap_every
+        self.comparisons = comparisons
         self.targets = targets
         self.output_bound = output_bound
         self.random_state = random_state
@@ -135,7 +140,7 @@ class GaussianProcessSurrogate(Surrogate):
         return rows, studies, targets
 
     def _most_points(self) -> int:
-        fitting = COLUMN_BYTES // (4 * self.n_rows_ * len(self._parts))
+        fitting = COLUMN_BYTES // (4 * self.n_rows_ * len(self._scales_compared))
         return int(np.clip(fitting, 1, _MOST_POINTS))
 
     def _scores(self, observations: Observations) -> Floats:
@@ -150,14 +155,14 @@ class GaussianProcessSurrogate(Surrogate):
         return Scale.through(norm.ppf(ranks), ranks)
 
     def _between(self, rows: Indices) -> list[Floats]:
-        scales = self._scales()
-        columns = self._columns.of(self._parts, rows.tolist())
+        scales = self._scales_compared
+        columns = self._columns.of(self._parts, rows.tolist(), list(scales))
         return [
             np.array([column[rows] for column in columns[name]], dtype=np.float64).reshape(
                 len(rows), len(rows)
             )
-            / scales[name]
-            for name in columns
+            / scale
+            for name, scale in scales.items()
         ]
 
     def _best_mean(self, observations: Observations) -> float:
@@ -177,8 +182,8 @@ class GaussianProcessSurrogate(Surrogate):
         return mean[rows], std[rows]
 
     def _computed(self, rows: Indices) -> tuple[Floats, Floats]:
-        scales = self._scales()
-        columns = self._columns.of(self._parts, self._rows.tolist())
+        scales = self._scales_compared
+        columns = self._columns.of(self._parts, self._rows.tolist(), list(scales))
         mean, std = np.empty(len(rows)), np.empty(len(rows))
         step = max(1, _BLOCK_NUMBERS // len(self._rows))
         for start in range(0, len(rows), step):
@@ -188,8 +193,8 @@ class GaussianProcessSurrogate(Surrogate):
                 np.array([column[where] for column in columns[name]], dtype=np.float32)
                 for name in columns
             ]
-            for name, part in zip(columns, distances, strict=True):
-                part /= np.float32(scales[name])
+            for scale, part in zip(scales.values(), distances, strict=True):
+                part /= np.float32(scale)
             mean[start : start + step], std[start : start + step] = self.posterior_.predict(
                 distances
             )
@@ -201,16 +206,27 @@ class GaussianProcessSurrogate(Surrogate):
 
     def _acquired(self, rows: Indices) -> Floats:
         mean, std = self._posterior_at(rows)
-        factor = _LEAP if self._leaps() else 1.0
         return acquisition_values(
-            self.acquisition, mean, std, best=self._best, exploration=factor * self.exploration
+            self.acquisition, mean, std, best=self._best, exploration=self.exploration
         )
 
-    def _leaps(self) -> bool:
-        count = len(self.observations_.rows) + len(self.observations_.running)
-        every = self.leap_every
-        due = every is not None and count >= _FIRST_LEAP and count % every == 0
-        return due and self.acquisition == "ucb"
+    def _measure_scales(self) -> None:
+        super()._measure_scales()
+        sample = {name: part[self._rows_for_scales()] for name, part in self._parts.items()}
+        among = list(range(len(next(iter(sample.values())))))
+        columns = DistanceColumns(COLUMN_BYTES).of(sample, among, self._compared())
+        self._scales_compared = {
+            name: self._scales_known[name] if name in METRICS else usual_distance(np.array(found))
+            for name, found in columns.items()
+        }
+
+    def _compared(self) -> list[str]:
+        """Return the comparisons that count, in one order whatever that of the setting."""
+        chosen = self.comparisons
+        return [c for c in self._possible() if chosen is None or c in chosen]
+
+    def _possible(self) -> list[str]:
+        return [c for c, of in FEATURE_OF.items() if of in needed_features(self.features)]
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -220,11 +236,14 @@ class GaussianProcessSurrogate(Surrogate):
             raise SurrogateError(
                 f"targets of {owner} must be one of {TARGETS}, but got {self.targets!r}"
             )
-        every = self.leap_every
-        if every is not None and not (is_integer(every) and every >= 1):
+        chosen = self.comparisons
+        possible = self._possible()
+        if chosen is not None and (
+            isinstance(chosen, str) or not chosen or not set(chosen) <= set(possible)
+        ):
             raise SurrogateError(
-                f"leap_every of {owner} must be an integer of at least 1, or None, but got "
-                f"{every!r}"
+                f"comparisons of {owner} must be some of {possible}, those of "
+                f"features={self.features!r}, or None for all, but got {chosen!r}"
             )
         bound = self.output_bound
         if bound is not None and not (is_number(bound) and 0 < bound < np.inf):

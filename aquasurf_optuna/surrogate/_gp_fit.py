@@ -3,10 +3,10 @@
 Symbols and shapes, for N points, of which each is a candidate seen in one study:
 
 ==============  ============  ===================================================================
-``distances``   ``(N, N)``    one for each feature, divided by the usual distance of candidates
+``distances``   ``(N, N)``    one for each comparison, divided by the usual distance of candidates
 ``studies``     ``(N,)``      study of each point; 0 is the own one
 ``targets``     ``(N,)``      what was seen, about 0 and of the size of 1
-``K``           ``(N, N)``    sum over features of weight * exp(-distance / length)
+``K``           ``(N, N)``    sum over comparisons of weight * exp(-distance / length)
 ``R``           ``(N, N)``    1 within a study, r_a r_b between studies a and b; r_0 is 1
 ==============  ============  ===================================================================
 
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,16 +51,20 @@ _DIGITS_OF_VARIANCE = 5
 
 @dataclass(frozen=True)
 class Prior:
-    """Normal priors of the hyperparameters' logarithms (weights and agreement: log odds)."""
+    """Normal priors of the hyperparameters' logarithms (agreement: log odds).
+
+    Weights are proportional to exponentials; of a single comparison there is none.
+    """
 
     length: tuple[float, float] = (0.0, 1.5)
-    weight: tuple[float, float] = (0.0, 1.0)
+    weight: tuple[float, float] = (0.0, 2.0)
     noise: tuple[float, float] = (np.log(0.05), 1.0)
     agreement: tuple[float, float] = (1.0, 1.5)
 
-    def moments(self, n_features: int, n_others: int) -> tuple[Floats, Floats]:
+    def moments(self, n_comparisons: int, n_others: int) -> tuple[Floats, Floats]:
         """Return means and standard deviations, in the order of :class:`Hyperparameters`."""
-        rows = [self.length] * n_features + [self.weight] * (n_features - 1) + [self.noise]
+        rows = [self.length] * n_comparisons + [self.weight] * _n_weights(n_comparisons)
+        rows += [self.noise]
         table = np.array(rows + [self.agreement] * n_others)
         return table[:, 0], table[:, 1]
 
@@ -70,8 +74,8 @@ class Hyperparameters:
     """What the kernel is made of.
 
     Attributes:
-        lengths: float64 ``(features,)``, in units of the usual distance.
-        weights: float64 ``(features,)``, which sum to 1.
+        lengths: float64 ``(comparisons,)``, in units of the usual distance.
+        weights: float64 ``(comparisons,)``, which sum to 1.
         noise: Variance of the noise in units of the amplitude.
         agreement: float64 ``(studies,)``, the r_a, of which the first is 1.
     """
@@ -82,14 +86,18 @@ class Hyperparameters:
     agreement: Floats
 
     @classmethod
-    def of_vector(cls, vector: Floats, n_features: int) -> Hyperparameters:
+    def of_vector(cls, vector: Floats, n_comparisons: int) -> Hyperparameters:
         """Read the vector that is optimised: logarithms and log odds."""
-        lengths = np.exp(vector[:n_features])
-        first = expit(vector[n_features : 2 * n_features - 1])
-        weights = np.concatenate([first, 1.0 - first]) if n_features == 2 else np.ones(1)
-        noise = float(np.exp(vector[2 * n_features - 1]))
-        agreement = np.concatenate([[1.0], expit(vector[2 * n_features :])])
+        end = n_comparisons + _n_weights(n_comparisons)
+        lengths = np.exp(vector[:n_comparisons])
+        weights = softmax(vector[n_comparisons:end]) if n_comparisons > 1 else np.ones(1)
+        noise = float(np.exp(vector[end]))
+        agreement = np.concatenate([[1.0], expit(vector[end + 1 :])])
         return cls(lengths, weights, noise, agreement)
+
+
+def _n_weights(n_comparisons: int) -> int:
+    return n_comparisons if n_comparisons > 1 else 0
 
 
 def between_studies(agreement: Floats, studies: Indices) -> Floats:
@@ -110,7 +118,7 @@ def negative_log_posterior(
 
     Args:
         vector: Hyperparameters as :meth:`Hyperparameters.of_vector` reads them.
-        distances: For each feature ``(N, N)``.
+        distances: For each comparison ``(N, N)``.
         studies: int ``(N,)``.
         targets: float64 ``(N,)``.
         moments: Means and standard deviations of the normal priors of `vector`.
@@ -137,9 +145,9 @@ def negative_log_posterior(
         0.5 * w * np.sum(shared * piece * d) / length
         for w, piece, d, length in zip(h.weights, pieces, distances, h.lengths, strict=True)
     ]
-    if len(distances) == 2:
-        slope = h.weights[0] * h.weights[1]
-        gradient.append(0.5 * slope * np.sum(shared * (pieces[0] - pieces[1])))
+    if len(distances) > 1:
+        slopes = 0.5 * np.array([np.sum(shared * piece) for piece in pieces])
+        gradient.extend(h.weights * (slopes - h.weights @ slopes))
     gradient.append(0.5 * h.noise * np.trace(sensitivity))
     weighted = np.where(same, 0.0, sensitivity * kernel) @ h.agreement[studies]
     for study in range(1, len(h.agreement)):
@@ -156,7 +164,7 @@ def fit_hyperparameters(
     """Find the most probable hyperparameters, from the priors' means on, in at most 40 steps."""
     centre, width = prior.moments(len(distances), n_others)
     bounds = list(zip(centre - 4 * width, centre + 4 * width, strict=True))
-    at_noise = 2 * len(distances) - 1
+    at_noise = len(distances) + _n_weights(len(distances))
     bounds[at_noise] = (np.log(MIN_NOISE), max(bounds[at_noise][1], 0.0))
     found = minimize(
         negative_log_posterior,
@@ -221,7 +229,7 @@ class Posterior:
         """Predict the own study at other places.
 
         Args:
-            distances: For each feature ``(N, c)``, float32, from the points to the places.
+            distances: For each comparison ``(N, c)``, float32, from the points to the places.
 
         Returns:
             Mean and standard deviation, without noise, float64 ``(c,)`` each.

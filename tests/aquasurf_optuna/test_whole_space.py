@@ -106,7 +106,10 @@ def worth_of(
     features: NDArray[np.floating], values: dict[int, float], bound: float | None
 ) -> NDArray[np.float64]:
     surrogate = GaussianProcessSurrogate(
-        features="outputs", output_bound=bound, exploration=EXPLORATION
+        features="outputs",
+        comparisons=["outputs"],
+        output_bound=bound,
+        exploration=EXPLORATION,
     ).embed(features)
     tried = sorted(values)
     surrogate.fit(tried, [values[c] for c in tried])

@@ -1,4 +1,4 @@
-"""A Gaussian process of studies over two features, written from its definition, pair by pair.
+"""A Gaussian process of studies over comparisons, written from its definition, pair by pair.
 
 Study a sees f_a = r_a g + sqrt(1 - r_a^2) h_a + c_a + noise, times the root of an amplitude: g is
 common to all, h_a its own, each with the covariance sum of weight * exp(-distance / length); c_a is
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 class Setting(NamedTuple):
-    """Hyperparameters: one length and weight for each feature, one agreement for each study."""
+    """Hyperparameters: one length and weight for each comparison, one agreement for each study."""
 
     lengths: Sequence[float]
     weights: Sequence[float]
@@ -35,11 +35,25 @@ class Point(NamedTuple):
     study: int
 
 
-def feature_distances(a: Point, b: Point, scales: Sequence[float]) -> tuple[float, float]:
-    """Manhattan distance of Fisher vectors, Euclidean distance of outputs, in units of scales."""
+def distances(a: Point, b: Point) -> tuple[float, float, float, float]:
+    """Manhattan distance of Fisher vectors; Euclidean distances of outputs and of two matrices."""
     fisher = sum(abs(float(x) - float(y)) for x, y in zip(a.fisher, b.fisher, strict=True))
     squares = sum((float(x) - float(y)) ** 2 for x, y in zip(a.outputs, b.outputs, strict=True))
-    return fisher / scales[0], squares**0.5 / scales[1]
+    return fisher, squares**0.5, mirrored(a.outputs, b.outputs), shape(a.outputs, b.outputs)
+
+
+def mirrored(a: Floats, b: Floats) -> float:
+    """Frobenius distance of a aᵀ / |a| and b bᵀ / |b|."""
+    first, second = (
+        np.outer(v, v) / (np.linalg.norm(v) or 1.0) for v in (a.astype(float), b.astype(float))
+    )
+    return float(np.linalg.norm(first - second))
+
+
+def shape(a: Floats, b: Floats) -> float:
+    """The same of vectors with mean 0 and length 1, or of 0 for constants."""
+    first, second = (v - v.mean() for v in (a.astype(float), b.astype(float)))
+    return mirrored(*(v / (np.linalg.norm(v) or 1.0) for v in (first, second)))
 
 
 def covariance(a: Point, b: Point, scales: Sequence[float], setting: Setting) -> float:
@@ -47,7 +61,7 @@ def covariance(a: Point, b: Point, scales: Sequence[float], setting: Setting) ->
     kernel = sum(
         weight * np.exp(-distance / length)
         for distance, weight, length in zip(
-            feature_distances(a, b, scales), setting.weights, setting.lengths, strict=True
+            np.array(distances(a, b)) / scales, setting.weights, setting.lengths, strict=True
         )
     )
     common = setting.agreement[a.study] * setting.agreement[b.study]

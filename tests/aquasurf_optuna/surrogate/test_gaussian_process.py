@@ -1,5 +1,7 @@
 """The Gaussian process as a surrogate: what it predicts from what, and that only that counts."""
 
+import functools
+import itertools
 import pickle
 import re
 import tracemalloc
@@ -8,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
 from aquasurf_optuna.exceptions import SurrogateError
@@ -48,14 +49,11 @@ def learned_setting(surrogate: GaussianProcessSurrogate) -> gp_oracle.Setting:
     )
 
 
-def median_distances() -> tuple[float, float]:
+@functools.cache
+def median_distances() -> tuple[float, ...]:
     """All rows are sampled, there being fewer than a hundred."""
-    outputs, fisher, _ = clusters()
-    apart = np.triu_indices(len(outputs), 1)
-    return (
-        float(np.median(cdist(fisher, fisher, "cityblock")[apart])),
-        float(np.median(cdist(outputs, outputs)[apart])),
-    )
+    pairs = itertools.combinations(as_points(ALL), 2)
+    return tuple(np.median([gp_oracle.distances(a, b) for a, b in pairs], axis=0))
 
 
 def test_predictions_are_those_of_the_definition() -> None:
@@ -289,7 +287,7 @@ def test_of_too_many_observations_a_part_is_used(monkeypatch: pytest.MonkeyPatch
 
 
 def test_long_columns_leave_room_for_fewer_observations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_gaussian_process, "COLUMN_BYTES", 10 * 40 * 4 * 2)
+    monkeypatch.setattr(_gaussian_process, "COLUMN_BYTES", 10 * 40 * 4 * 4)
 
     surrogate = embedded().fit(ALL[:30], np.arange(30.0))
 
@@ -310,7 +308,9 @@ def test_distances_are_not_pickled() -> None:
 @pytest.mark.parametrize("acquisition", ["greedy", "ucb", "ei", "pi"])
 def test_the_more_exploration_the_more_unlike_the_tried(acquisition: str) -> None:
     def chosen(exploration: float) -> float:
-        surrogate = embedded(acquisition=acquisition, exploration=exploration).fit(ROWS, VALUES)
+        # Of values, not of ranks, so that spreads are in the units that the rule compares.
+        settings = {"acquisition": acquisition, "exploration": exploration, "targets": "values"}
+        surrogate = embedded(**settings).fit(ROWS, VALUES)
         free = np.setdiff1d(ALL, ROWS)
         row = free[np.argmax(surrogate.acquire(free))]
         return float(surrogate.predict([row], return_std=True)[1][0])
@@ -319,24 +319,37 @@ def test_the_more_exploration_the_more_unlike_the_tried(acquisition: str) -> Non
     assert chosen(0.0) < chosen(3.0) or acquisition != "ucb"
 
 
-@pytest.mark.parametrize(
-    ("n_seen", "n_running", "leaps"), [(20, 0, True), (18, 2, True), (21, 0, False), (16, 0, False)]
-)
-def test_now_and_then_it_leaps(n_seen: int, n_running: int, leaps: bool) -> None:
-    values = np.random.default_rng(0).normal(size=40)
+def test_comparisons_can_be_chosen() -> None:
+    outputs, fisher, _ = clusters()
+    turned = np.where(ALL[:, None] < 20, -outputs, outputs)
 
-    def acquired(**settings: Any) -> Floats:
-        running = ALL[n_seen : n_seen + n_running]
-        surrogate = embedded(targets="values", **settings)
-        return surrogate.fit(ALL[:n_seen], values[:n_seen], running=running).acquire(ALL)
+    def acquired(given: Floats, *comparisons: str) -> Floats:
+        surrogate = GaussianProcessSurrogate(comparisons=comparisons).embed(given, fisher)
+        return surrogate.fit(ROWS, VALUES).acquire(ALL)
 
-    plain, bold = (acquired(exploration=e, leap_every=None) for e in (0.5, 1.5))
+    both = "mirrored", "fisher"
+    np.testing.assert_allclose(acquired(turned, *both), acquired(outputs, *both), atol=1e-5)
+    np.testing.assert_allclose(
+        acquired(3 * turned - 1, "shape"), acquired(outputs, "shape"), atol=0.03
+    )
+    np.testing.assert_allclose(
+        acquired(turned, *both), acquired(turned, *both[::-1]), rtol=0, atol=0
+    )
+    assert not np.allclose(acquired(turned, "outputs"), acquired(outputs, "outputs"), atol=0.3)
 
-    np.testing.assert_array_equal(acquired(exploration=0.5), bold if leaps else plain)
-    for other in ("greedy", "ei"):
-        np.testing.assert_array_equal(
-            acquired(acquisition=other), acquired(acquisition=other, leap_every=None)
-        )
+
+def test_nearly_equal_functions_and_their_mirrors_do_no_harm() -> None:
+    rng = np.random.default_rng(0)
+    one = 20 * rng.normal(size=1000)
+    near = one + 1e-4 * rng.normal(size=(10, 1000))
+    outputs = np.vstack([near, -near, 3 * near[:5] + 2])
+    fisher = np.repeat(rng.normal(size=(5, 30)), 5, axis=0)
+    rows = np.arange(20)
+
+    for seed in range(20):
+        values = np.random.default_rng(seed).normal(size=20)
+        surrogate = GaussianProcessSurrogate().embed(outputs, fisher).fit(rows, values)
+        assert np.isfinite(surrogate.acquire(np.arange(25))).all()
 
 
 def test_outputs_taken_as_they_are() -> None:
@@ -362,7 +375,9 @@ def test_outputs_taken_as_they_are() -> None:
 def test_no_array_of_the_features_size_is_made_beside_them() -> None:
     rng = np.random.default_rng(0)
     outputs = rng.normal(size=(4000, 500)).astype(np.float32)
-    surrogate = GaussianProcessSurrogate(features="outputs", output_bound=None).embed(outputs)
+    surrogate = GaussianProcessSurrogate(
+        features="outputs", comparisons=["outputs", "mirrored"], output_bound=None
+    ).embed(outputs)
 
     tracemalloc.start()
     surrogate.fit(np.arange(20), rng.normal(size=20)).acquire(np.arange(4000))
@@ -380,8 +395,13 @@ def test_no_array_of_the_features_size_is_made_beside_them() -> None:
         ({"acquisition": "lcb"}, "acquisition of GaussianProcessSurrogate must be one of"),
         ({"exploration": -1.0}, "exploration of GaussianProcessSurrogate must be a finite number"),
         ({"exploration": None}, "exploration of GaussianProcessSurrogate must be a finite number"),
-        ({"leap_every": 0}, "leap_every of GaussianProcessSurrogate must be an integer"),
-        ({"leap_every": 2.5}, "must be an integer of at least 1, or None, but got 2.5"),
+        ({"comparisons": []}, "comparisons of GaussianProcessSurrogate must be some of"),
+        ({"comparisons": "shape"}, "or None for all, but got 'shape'"),
+        (
+            {"comparisons": ["fisher"], "features": "outputs"},
+            "['outputs', 'mirrored', 'shape'], those of features='outputs', or None for all, but "
+            "got ['fisher']",
+        ),
         ({"output_bound": 0.0}, "output_bound of GaussianProcessSurrogate must be a finite number"),
         ({"output_bound": "x"}, "above 0, or None for outputs taken as they are, but got 'x'"),
         ({"output_bound": np.inf}, "above 0, or None for outputs taken as they are, but got inf"),

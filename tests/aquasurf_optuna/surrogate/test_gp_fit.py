@@ -21,10 +21,10 @@ from tests.oracles.gp_oracle import Point, Setting
 
 Floats = NDArray[np.float64]
 
-SCALES = (3.0, 2.0)
+SCALES = (3.0, 2.0, 4.0, 0.7)
 STUDIES = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
-VECTOR = np.array([0.3, -0.4, 0.7, -2.0, 1.2, -0.5])
-"""Two lengths, a weight, noise, the agreement of two other studies."""
+VECTOR = np.array([0.3, -0.4, 0.1, 0.6, 0.7, -0.2, 0.4, -0.5, -2.0, 1.2, -0.5])
+"""Four lengths and weights, noise, the agreement of two other studies."""
 
 
 def points(studies: NDArray[np.intp], seed: int = 0) -> list[Point]:
@@ -33,7 +33,7 @@ def points(studies: NDArray[np.intp], seed: int = 0) -> list[Point]:
 
 
 def setting(vector: Floats, *, level: float = LEVEL) -> Setting:
-    h = Hyperparameters.of_vector(vector, 2)
+    h = Hyperparameters.of_vector(vector, 4)
     return Setting(
         h.lengths.tolist(),
         h.weights.tolist(),
@@ -46,10 +46,10 @@ def setting(vector: Floats, *, level: float = LEVEL) -> Setting:
 
 
 def distances(first: list[Point], second: list[Point]) -> list[Floats]:
-    table = np.array(
-        [[gp_oracle.feature_distances(a, b, SCALES) for b in second] for a in first]
-    ).reshape(len(first), len(second), 2)
-    return [table[..., 0], table[..., 1]]
+    table = np.array([[gp_oracle.distances(a, b) for b in second] for a in first]).reshape(
+        len(first), len(second), 4
+    )
+    return list(np.moveaxis(table / SCALES, -1, 0))
 
 
 def targets(n: int = len(STUDIES)) -> Floats:
@@ -61,7 +61,7 @@ def log_odds(p: float) -> float:
 
 
 def test_a_vector_holds_logarithms_and_log_odds() -> None:
-    vector = np.array([np.log(2.0), np.log(0.5), log_odds(0.25), np.log(0.01), log_odds(0.9)])
+    vector = np.log([2.0, 0.5, 1.0, 3.0, 0.01, 9.0])
     h = Hyperparameters.of_vector(vector, 2)
 
     np.testing.assert_allclose(h.lengths, [2.0, 0.5])
@@ -70,7 +70,7 @@ def test_a_vector_holds_logarithms_and_log_odds() -> None:
     np.testing.assert_allclose(h.agreement, [1.0, 0.9])
 
 
-def test_a_vector_of_one_feature_has_no_weight() -> None:
+def test_a_vector_of_one_comparison_has_no_weight() -> None:
     h = Hyperparameters.of_vector(np.array([0.0, np.log(0.1)]), 1)
 
     np.testing.assert_allclose(h.weights, [1.0])
@@ -79,8 +79,8 @@ def test_a_vector_of_one_feature_has_no_weight() -> None:
 
 
 def test_the_evidence_is_that_of_a_students_t() -> None:
-    seen, moments = points(STUDIES), Prior().moments(2, 2)
-    other = VECTOR + np.array([0.5, -0.2, 0.3, 0.4, -0.6, 0.9])
+    seen, moments = points(STUDIES), Prior().moments(4, 2)
+    other = VECTOR + np.array([0.5, -0.2, 0.3, 0.4, -0.6, 0.9, 0.1, -0.3, 0.2, -0.4, 0.8])
 
     def by_definition(vector: Floats) -> float:
         evidence = gp_oracle.log_evidence(seen, targets(), SCALES, setting(vector))
@@ -98,19 +98,19 @@ def test_the_evidence_oracle_can_fail() -> None:
     seen = points(STUDIES)
     right = gp_oracle.log_evidence(seen, targets(), SCALES, setting(VECTOR))
 
-    for wrong in (VECTOR + 0.1 * np.eye(6)[i] for i in range(6)):
+    for wrong in (VECTOR + each for each in 0.1 * np.eye(len(VECTOR))):
         assert gp_oracle.log_evidence(seen, targets(), SCALES, setting(wrong)) != pytest.approx(
             right, rel=1e-6
         )
 
 
-@pytest.mark.parametrize("n_features", [1, 2])
+@pytest.mark.parametrize("n_comparisons", [1, 2, 4])
 @pytest.mark.parametrize("n_others", [0, 1, 2])
-def test_the_gradient_is_that_of_finite_differences(n_features: int, n_others: int) -> None:
+def test_the_gradient_is_that_of_finite_differences(n_comparisons: int, n_others: int) -> None:
     studies = STUDIES.copy()
     studies = studies[studies <= n_others]
-    between = distances(points(studies), points(studies))[:n_features]
-    moments = Prior().moments(n_features, n_others)
+    between = distances(points(studies), points(studies))[:n_comparisons]
+    moments = Prior().moments(n_comparisons, n_others)
     vector = moments[0] + np.linspace(-0.8, 0.9, len(moments[0]))
     seen = targets(len(studies))
 
@@ -125,7 +125,7 @@ def test_the_gradient_is_that_of_finite_differences(n_features: int, n_others: i
 def test_predictions_follow_from_the_definition() -> None:
     seen = points(STUDIES)
     places = points(np.zeros(6, dtype=np.intp), seed=2)
-    h = Hyperparameters.of_vector(VECTOR, 2)
+    h = Hyperparameters.of_vector(VECTOR, 4)
 
     fitted = Posterior.of(h, distances(seen, seen), STUDIES, targets())
     mean, std = fitted.predict([d.astype(np.float32) for d in distances(seen, places)])
@@ -152,18 +152,18 @@ def test_a_running_candidate_counts_as_if_it_had_turned_out_as_predicted() -> No
     seen = points(np.zeros(5, dtype=np.intp))
     running = points(np.zeros(2, dtype=np.intp), seed=3)
     places = points(np.zeros(6, dtype=np.intp), seed=2)
-    h = Hyperparameters.of_vector(VECTOR[:4], 2)
+    h = Hyperparameters.of_vector(VECTOR[:9], 4)
     everything = [*seen, *running]
     fitted = Posterior.of(
         h, distances(everything, everything), np.zeros(7, dtype=np.intp), targets(5)
     )
     mean, std = fitted.predict([d.astype(np.float32) for d in distances(everything, places)])
 
-    believed, _ = gp_oracle.posterior(seen, targets(5), running, SCALES, setting(VECTOR[:4]))
+    believed, _ = gp_oracle.posterior(seen, targets(5), running, SCALES, setting(VECTOR[:9]))
     expected = gp_oracle.posterior(
-        everything, np.append(targets(5), believed), places, SCALES, setting(VECTOR[:4])
+        everything, np.append(targets(5), believed), places, SCALES, setting(VECTOR[:9])
     )
-    without = gp_oracle.posterior(seen, targets(5), places, SCALES, setting(VECTOR[:4]))
+    without = gp_oracle.posterior(seen, targets(5), places, SCALES, setting(VECTOR[:9]))
     np.testing.assert_allclose(mean, expected[0], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(mean, without[0], rtol=1e-4, atol=1e-5)
     # An invented value that comes as foreseen would lower the amplitude, too: that it must not.
@@ -175,12 +175,13 @@ def test_a_running_candidate_counts_as_if_it_had_turned_out_as_predicted() -> No
 
 def test_hyperparameters_are_at_a_minimum() -> None:
     seen = points(STUDIES)
-    between, moments = distances(seen, seen), Prior().moments(2, 2)
+    between, moments = distances(seen, seen), Prior().moments(4, 2)
     h = fit_hyperparameters(between, STUDIES, targets(), Prior(), n_others=2)
     vector = np.array(
         [
             *np.log(h.lengths),
-            log_odds(h.weights[0]),
+            # The prior draws logarithms of weights, which have a common factor to spare, to 0.
+            *(np.log(h.weights) - np.log(h.weights).mean()),
             np.log(h.noise),
             *(log_odds(r) for r in h.agreement[1:]),
         ]
@@ -194,7 +195,7 @@ def test_hyperparameters_are_at_a_minimum() -> None:
 
 
 def smooth(x: Floats, seed: int) -> Floats:
-    """A draw of the process with the given places on a line as its only feature."""
+    """A draw of the process with the given places on a line as its only comparison."""
     kernel = np.exp(-np.abs(x[:, None] - x) / 1.5) + 1e-9 * np.eye(len(x))
     return np.linalg.cholesky(kernel) @ np.random.default_rng(seed).normal(size=len(x))
 
@@ -221,7 +222,7 @@ def test_a_study_without_points_keeps_the_agreement_of_the_prior() -> None:
     assert h.agreement[3] == pytest.approx(1 / (1 + np.exp(-Prior().agreement[0])))
 
 
-def test_the_useful_feature_gets_the_weight() -> None:
+def test_the_useful_comparison_gets_the_weight() -> None:
     rng = np.random.default_rng(0)
     x, useless = np.linspace(0, 10, 60), rng.normal(size=60)
     between = [np.abs(v[:, None] - v) for v in (x, useless)]
