@@ -4,11 +4,11 @@ The searches run on tables of functions that were really trained (`docs/benchmar
 AquaSurfSampler in a study as users run it, and are kept in the files of `benchmarks/settle.py`: the
 two share them, and what was interrupted goes on.
 
-Settings, the default surrogate among them, are chosen on one table, act-bench-digits-cnn, and
+Settings, the default surrogate among them, are chosen on one table, act-bench-digits-resnet, and
 reported on the others, which had no part in the choice. So by default this runs on that one alone.
 
-    python -m benchmarks.surrogates [--tables act-bench-digits-cnn] [--only NAMES] [--repeats 100]
-        [--jobs 2] [--kept FOLDER] [--output benchmarks/results/surrogates.md]
+    python -m benchmarks.surrogates [--tables act-bench-digits-resnet] [--only NAMES]
+        [--repeats 100] [--jobs 2] [--kept FOLDER] [--output benchmarks/results/surrogates.md]
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from benchmarks.paper._common import load
 from benchmarks.paper.figure6 import file_of
 from benchmarks.verdict import DECISIVE, RULE, Floats, verdict_markdown, verdicts
 
-TUNED_ON = "act-bench-digits-cnn"
+TUNED_ON = "act-bench-digits-resnet"
 TWINS = {"umap-knn"}
 """Names of what has another name too."""
 NAMES = tuple(name for name in SURROGATES if name not in TWINS)

@@ -23,7 +23,7 @@ Recipe: TypeAlias = Callable[[str, int], Surrogate]
 """Makes a surrogate of the features to use and the seed."""
 
 #: The surrogate where none is asked for.
-DEFAULT_SURROGATE = "ensemble"
+DEFAULT_SURROGATE = "gp"
 
 
 def _gp(features: str, random_state: int) -> Surrogate:
@@ -54,7 +54,7 @@ SURROGATES: Mapping[str, Recipe] = MappingProxyType(
 """How each surrogate that has a name is made.
 
 ===============  =================================================================================
-``gp``           Gaussian process on the two feature distances
+``gp``           Gaussian process on distances of both features
 ``gp-failures``  the same for the values of what trains, beside one for whether it trains
 ``ensemble``     the two of them
 ``paper``        the paper's: nearest neighbours (3) on a UMAP of the features; also ``umap-knn``
