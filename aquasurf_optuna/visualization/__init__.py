@@ -8,6 +8,7 @@ from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
 from aquasurf_optuna.visualization._search_bands import plot_search_bands
 from aquasurf_optuna.visualization._search_progress import plot_search_progress
+from aquasurf_optuna.visualization._spectra import plot_spectra
 
 __all__ = [
     "plot_comparison",
@@ -17,5 +18,6 @@ __all__ = [
     "plot_pareto",
     "plot_search_bands",
     "plot_search_progress",
+    "plot_spectra",
     "write_png",
 ]
