@@ -13,8 +13,8 @@ import pytest
 from aquasurf_optuna.benchmark import ActBench, Search, SearchedTable, Summary, search
 from aquasurf_optuna.benchmark._metrics import TOP_PERCENT
 from aquasurf_optuna.exceptions import BenchmarkError
-from aquasurf_optuna.surrogate import _umap
-from benchmarks.ablations import _searching, searching
+from aquasurf_optuna.surrogate import GaussianProcessSurrogate, _umap
+from benchmarks.ablations import _searching, kernel, searching
 from benchmarks.ablations._report import Question, answer, report
 from benchmarks.ablations._searching import (
     DEFAULT,
@@ -314,3 +314,23 @@ def test_searching_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     monkeypatch.setattr(_searching, "search", None)
     assert searching.run(options(path, tmp_path / "kept", 1)) == text
+
+
+def test_the_kernel_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "COMPARISONS", (("fisher",), ("outputs", "shape")))
+    monkeypatch.setattr(kernel, "EXPLORATIONS", (1.0, 2.0))
+    path = small_table(tmp_path / "small.json")
+    text = kernel.run(options(path, tmp_path / "kept", 1))
+    questions, variants = kernel.questions_of()
+    made = {one.name: one.makers[DEFAULT].surrogate for one in variants}
+    assert made["default"].get_params() == GaussianProcessSurrogate().get_params()
+    assert made["outputs_shape"].comparisons == ("outputs", "shape")
+    assert made["exploration-1"].exploration == 1.0
+    # The default has a row in the table of each question.
+    assert [question.settings[question.default] for question in questions] == ["default"] * 2
+    assert text.count("(default)") == 2
+    for question in questions:
+        for setting in question.settings:
+            assert setting in text
+    kept = sorted(file.stem for file in (tmp_path / "kept" / "small" / "kernel").iterdir())
+    assert kept == sorted(made)
