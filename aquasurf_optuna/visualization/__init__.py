@@ -6,9 +6,11 @@ from aquasurf_optuna.visualization._function_with_derivative import plot_functio
 from aquasurf_optuna.visualization._functions import plot_functions
 from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
+from aquasurf_optuna.visualization._predictions import plot_predictions
 from aquasurf_optuna.visualization._search_bands import plot_search_bands
 from aquasurf_optuna.visualization._search_progress import plot_search_progress
 from aquasurf_optuna.visualization._spectra import plot_spectra
+from aquasurf_optuna.visualization._value_histogram import plot_value_histogram
 
 __all__ = [
     "plot_comparison",
@@ -16,8 +18,10 @@ __all__ = [
     "plot_function",
     "plot_functions",
     "plot_pareto",
+    "plot_predictions",
     "plot_search_bands",
     "plot_search_progress",
     "plot_spectra",
+    "plot_value_histogram",
     "write_png",
 ]
