@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from aquasurf_optuna.visualization._trials import Baselines, read_study
 _TITLE = "How the functions turned out"
 _HEIGHT = 460
 _FEWEST_BARS, _MOST_BARS = 10, 40
+_MOST_TICKS = 8
 
 
 class _ValueHistogramInfo(NamedTuple):
@@ -71,6 +73,10 @@ def plot_value_histogram(
     style_axes(figure, x=value_name, y="trials")
     figure.update_layout(barmode="stack", bargap=0.04)
     figure.update_yaxes(rangemode="tozero", tickformat="d")
+    # A tick at every edge, or every few.
+    every = math.ceil((len(info.edges) - 1) / _MOST_TICKS)
+    ticks = info.edges[::every]
+    figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:.6g}" for tick in ticks])
     middles, widths = (info.edges[1:] + info.edges[:-1]) / 2, np.diff(info.edges)
     for counts, label, colour, pattern in (
         (info.searched, "searched", BLUE, ""),
@@ -113,11 +119,9 @@ def _get_value_histogram_info(
     if limits is not None:
         low, high = limits
         shown = (values >= low) & (values <= high)
-        edges = np.histogram_bin_edges(values[shown], bins="auto", range=limits)
+        n_bars = len(np.histogram_bin_edges(values[shown], bins="auto", range=limits)) - 1
         # Few trials deserve more bars than the rule gives them, many fewer than it may.
-        if not _FEWEST_BARS <= len(edges) - 1 <= _MOST_BARS:
-            bars = int(np.clip(len(edges) - 1, _FEWEST_BARS, _MOST_BARS))
-            edges = np.linspace(low, high, bars + 1)
+        edges = _round_edges(low, high, int(np.clip(n_bars, _FEWEST_BARS, _MOST_BARS)))
     counts = [
         np.histogram(values[shown & group], bins=edges)[0] if edges.size else np.zeros(0, np.intp)
         for group in (~is_baseline, is_baseline)
@@ -130,6 +134,14 @@ def _get_value_histogram_info(
         n_beyond=int((~shown).sum()),
         n_without=len(record.trials) - len(complete),
     )
+
+
+def _round_edges(low: float, high: float, n: int) -> NDArray[np.float64]:
+    """Return the edges of about `n` bars from `low` or below to `high` or above, round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    locator = MaxNLocator(n, steps=[1, 2, 2.5, 5, 10])
+    return np.asarray(locator.tick_values(low, high), dtype=np.float64)
 
 
 def _left_out(info: _ValueHistogramInfo) -> str:
