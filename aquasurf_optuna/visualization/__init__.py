@@ -4,6 +4,7 @@ from aquasurf_optuna.visualization._comparison import plot_comparison
 from aquasurf_optuna.visualization._embedding import plot_embedding
 from aquasurf_optuna.visualization._function_with_derivative import plot_function
 from aquasurf_optuna.visualization._functions import plot_functions
+from aquasurf_optuna.visualization._operator_importances import plot_operator_importances
 from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
 from aquasurf_optuna.visualization._predictions import plot_predictions
@@ -17,6 +18,7 @@ __all__ = [
     "plot_embedding",
     "plot_function",
     "plot_functions",
+    "plot_operator_importances",
     "plot_pareto",
     "plot_predictions",
     "plot_search_bands",

@@ -10,9 +10,10 @@ import optuna
 import plotly.graph_objects as go
 import pytest
 from numpy.typing import NDArray
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 
+from aquasurf_optuna._explanation import EXPLANATION_KEY
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import AquaSurfError, SamplerError, SpaceError
 from aquasurf_optuna.expression import Expression
@@ -104,7 +105,7 @@ def test_the_pages_reader_notices_what_a_page_loads() -> None:
 
 def test_no_button_uploads_data(page: Page) -> None:
     configurations = re.findall(r'\{"responsive".*?\}\s*\)', own_part(page))
-    assert len(configurations) == 2 + 4
+    assert len(configurations) == 3 + 4
     for text in configurations:
         settings = json.loads(text[: text.rindex("}") + 1])
         assert settings["showSendToCloud"] is False
@@ -126,12 +127,13 @@ def test_what_the_report_says(page: Page) -> None:
         "The function found",
         "Comparison on fresh seeds",
         "Search progress",
+        "All values",
         "The best functions",
         "All trials",
     ]
     places = [text.index(heading) for heading in headings]
     assert places == sorted(places)
-    assert figures(page) == 2 + 4
+    assert figures(page) == 3 + 4
 
 
 def test_the_snippet_of_the_report_runs(page: Page) -> None:
@@ -288,7 +290,7 @@ def test_a_study_without_results(tmp_path: Path, rows: list[tuple[str, TrialStat
 
 def test_equal_functions_are_drawn_once(tmp_path: Path) -> None:
     rows = [(RELU, 0.6), ("add(relu(x),zero(x))", 0.61), (FOUND, 0.7)]
-    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 1 + 2
+    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 2 + 2
 
 
 def test_a_report_draws_no_more_than_nine_functions(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_report_draws_no_more_than_nine_functions(tmp_path: Path) -> None:
         "sigmoid",
     )
     rows = [(f"add({name}(x),zero(x))", 0.5) for name in unary]
-    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 1 + 9
+    assert figures(read(study_report(tmp_path / "r.html", study_of(rows), SPACE))) == 2 + 9
 
 
 def test_the_embedding_of_a_sampler(tmp_path: Path) -> None:
@@ -372,3 +374,22 @@ def test_the_function_found_is_simplified_and_leaves_as_source() -> None:
     sources = source_section(found).code
     assert list(sources) == ["PyTorch, without this package", "NumPy", "JAX", "Keras"]
     assert all("def activation(x" in source for source in sources.values())
+
+
+def test_what_was_predicted_is_shown_where_it_is_kept(tmp_path: Path) -> None:
+    study = study_of([(RELU, 0.6)])
+    assert (
+        "How well it predicted" not in read(study_report(tmp_path / "r.html", study, SPACE)).text()
+    )
+    study.add_trial(
+        create_trial(
+            value=0.7,
+            params=SPACE.params_of(Expression.parse(FOUND), "activation"),
+            distributions={**SPACE.distributions("activation")},
+            system_attrs={EXPLANATION_KEY: {"why": "predicted", "value": [0.65], "sd": [0.1]}},
+        )
+    )
+    page = read(study_report(tmp_path / "r.html", study, SPACE))
+    assert "How well it predicted" in page.text()
+    assert "1 of 1 within their 95% interval" in page.source
+    assert figures(page) == 3 + 2
