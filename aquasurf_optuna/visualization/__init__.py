@@ -4,6 +4,10 @@ from aquasurf_optuna.visualization._comparison import plot_comparison
 from aquasurf_optuna.visualization._embedding import plot_embedding
 from aquasurf_optuna.visualization._function_with_derivative import plot_function
 from aquasurf_optuna.visualization._functions import plot_functions
+from aquasurf_optuna.visualization._input_distribution import (
+    InputHistogram,
+    plot_input_distribution,
+)
 from aquasurf_optuna.visualization._operator_importances import plot_operator_importances
 from aquasurf_optuna.visualization._pareto import plot_pareto
 from aquasurf_optuna.visualization._png import write_png
@@ -14,10 +18,12 @@ from aquasurf_optuna.visualization._spectra import plot_spectra
 from aquasurf_optuna.visualization._value_histogram import plot_value_histogram
 
 __all__ = [
+    "InputHistogram",
     "plot_comparison",
     "plot_embedding",
     "plot_function",
     "plot_functions",
+    "plot_input_distribution",
     "plot_operator_importances",
     "plot_pareto",
     "plot_predictions",

@@ -1,6 +1,13 @@
 """Callbacks for Lightning's Trainer."""
 
 from lightning_modules.callbacks._verdict import INVALID_KEY, PREDICTION_KEY, SUMMARY_KEY
+from lightning_modules.callbacks.activation_inputs import ActivationInputs
 from lightning_modules.callbacks.fisher import FisherEigenvalues
 
-__all__ = ["INVALID_KEY", "PREDICTION_KEY", "SUMMARY_KEY", "FisherEigenvalues"]
+__all__ = [
+    "INVALID_KEY",
+    "PREDICTION_KEY",
+    "SUMMARY_KEY",
+    "ActivationInputs",
+    "FisherEigenvalues",
+]

@@ -32,7 +32,7 @@ def first_inputs(trainer: L.Trainer) -> Tensor:
     inputs = batch[0] if isinstance(batch, (tuple, list)) and len(batch) > 0 else batch
     if not isinstance(inputs, Tensor):
         raise TypeError(
-            "FisherEigenvalues needs training batches that are a tensor of inputs, or a tuple or "
+            "training batches must be a tensor of inputs, or a tuple or "
             f"list that starts with it; got a batch of type {type(batch).__name__}"
         )
     return inputs
