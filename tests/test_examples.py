@@ -18,7 +18,7 @@ import yaml
 from torch import nn
 
 import aquasurf_optuna
-from aquasurf_optuna import SURROGATES, AquaSurfSampler, Expression, SearchSpace
+from aquasurf_optuna import SURROGATES, AquaSurfSampler, Expression, SearchSpace, visualization
 from aquasurf_optuna._drawing import POOLS
 from aquasurf_optuna.benchmark import ActBench
 from aquasurf_optuna.cli import main
@@ -116,6 +116,19 @@ def test_the_code_about_the_sampler_runs(tmp_path: Path) -> None:
     assert "'stem': '" in said
     assert "ranked best by the surrogate among the candidates that are free" in said
     assert (tmp_path / "report.html").exists()
+
+
+def test_the_code_about_plots_runs(tmp_path: Path) -> None:
+    said_by_page("docs/plots.md", tmp_path)
+    drawn = {path.stem for path in tmp_path.glob("*.html")}
+    assert drawn == {
+        "plot_search_progress", "plot_value_histogram", "plot_operator_importances",
+        "plot_predictions", "report", "function", "functions", "spectra", "inputs",
+    }  # fmt: skip
+    page = (ROOT / "docs/plots.md").read_text()
+    of_their_own = {"plot_comparison", "plot_embedding", "plot_search_bands"}
+    for name in set(visualization.__all__) - of_their_own - {"InputHistogram", "write_png"}:
+        assert name in page
 
 
 def test_the_code_about_benchmarks_runs(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def plot_input_distribution(
             # The areas keep to the lower half, under the curve's own axis.
             "range": [0.0, 2.0 * highest],
             "showgrid": False,
+            "tickmode": "auto",
             "linecolor": GREY,
         }
     )
