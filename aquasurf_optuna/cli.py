@@ -1,4 +1,4 @@
-"""The command `aquasurf`: look at a function, compute features, write the report of a study.
+"""The command `aquasurf`: search, look at a function, compute features, write a study's report.
 
 Errors that this project raises on purpose end with exit code 2 and one line on standard error.
 """
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aquasurf_optuna._bench_command import add_bench
 from aquasurf_optuna._discovered_command import add_discovered
 from aquasurf_optuna._features_command import add_features
+from aquasurf_optuna._search_command import add_search
 from aquasurf_optuna._show_command import add_show
 from aquasurf_optuna._stored_study import stored_study
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0, or 2 after an error, which is told in one line on standard error, or 130 after Ctrl-C
-        during `features` or `bench`.
+        during `search`, `features` or `bench`.
 
     Raises:
         SystemExit: After `--help` and `--version`, and with code 2 for a command line that cannot
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
+    add_search(commands)
     add_show(commands)
     add_discovered(commands)
 

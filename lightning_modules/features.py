@@ -7,6 +7,7 @@ functions in the same network on the batch with which that training begins.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import lightning as L
 import torch
@@ -55,6 +56,7 @@ def featurizer_of(
     representation: Representation = "quantiles",
     seed: int = 0,
     task: str | None = None,
+    more: Sequence[str] = (),
 ) -> FisherFeaturizer:
     """Return a featurizer for the network and the data of a LightningCLI configuration.
 
@@ -68,6 +70,7 @@ def featurizer_of(
         representation: As for `FisherFeaturizer`.
         seed: Seeds the weights and the labels.
         task: As for `FisherFeaturizer`.
+        more: Arguments for LightningCLI that go before the file.
 
     Returns:
         A featurizer, picklable.
@@ -79,7 +82,7 @@ def featurizer_of(
         ValueError: If `samples` is outside what is allowed.
         TypeError: If a training batch does not start with a tensor of inputs.
     """
-    found = _first_batch(os.fspath(config))
+    found = _first_batch(os.fspath(config), more)
     inputs = found.inputs
     if samples is not None:
         if not 1 <= samples <= len(inputs):
@@ -99,11 +102,11 @@ def featurizer_of(
     )
 
 
-def _first_batch(config: str) -> _FirstBatch:
+def _first_batch(config: str, more: Sequence[str]) -> _FirstBatch:
     found = _FirstBatch()
     try:
         with cli.reading(config):
-            cli.run(["fit", "--config", config, *_QUIET], callbacks=[found])
+            cli.run(["fit", "--config", config, *more, *_QUIET], callbacks=[found])
     except _FoundError:
         return found
     raise cli.SettingsError(f"{config} describes a training without a first step")

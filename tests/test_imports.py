@@ -117,6 +117,7 @@ AQUASURF = (
     "_described",
     "_beside_command",
     "_features_command",
+    "_search_command",
     "_show_command",
     "benchmark._published",
     "benchmark._reader",
@@ -150,6 +151,7 @@ LIGHTNING = (
     "cli",
     "features",
     "configured_training",
+    "search",
     "__main__",
 )
 FLOWS = {"aquasurf_optuna": AQUASURF, "lightning_modules": LIGHTNING}
