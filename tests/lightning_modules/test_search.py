@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     try:
         for _ in range(600):
             time.sleep(0.1)
-            if _n_trials(tmp_path / "study.db") >= 2 or process.poll() is not None:
+            if _n_trials(tmp_path / "study.db") >= 1 or process.poll() is not None:
                 break
         os.kill(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)
