@@ -12,6 +12,7 @@ from aquasurf_optuna.exceptions import AquaSurfError
 TABLE = "act-bench-digits-cnn"
 """The table on which settings are chosen."""
 KEPT = Path("build/ablations")
+REPEATS = 100
 
 
 def parser_of(doc: str | None, output: Path) -> argparse.ArgumentParser:
@@ -23,7 +24,7 @@ def parser_of(doc: str | None, output: Path) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(description=(doc or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--table", default=TABLE, help="its name or its file")
-    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what is done")
     parser.add_argument("--output", type=Path, default=output)

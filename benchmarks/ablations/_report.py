@@ -15,6 +15,7 @@ import numpy as np
 
 from aquasurf_optuna.benchmark import CHECKPOINTS, ActBench, Interval, Summary, interval, reached
 from aquasurf_optuna.benchmark._metrics import TOP_PERCENT
+from benchmarks.ablations._command import REPEATS
 from benchmarks.ablations._searching import DEFAULT, PAPER
 from benchmarks.paper._common import table_head, table_row
 
@@ -66,6 +67,7 @@ def report(
         remarks: Paragraphs that stand before the questions.
     """
     repeats = len(next(iter(found.values())).curves)
+    again = "" if repeats == REPEATS else f" --repeats {repeats}"
     lines = [
         f"# {title}",
         "",
@@ -75,7 +77,7 @@ def report(
         "95% confidence interval (1.96 standard errors over repeats); evaluations are those of the "
         "median search, with the share of the searches that get there.",
         "",
-        f"To make it again: `{command}`.",
+        f"To make it again: `{command}{again}`.",
         "",
     ]
     for remark in remarks:
