@@ -8,6 +8,7 @@ beaten than too slow.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -16,8 +17,8 @@ import numpy as np
 from aquasurf_optuna.benchmark import CHECKPOINTS, ActBench, Interval, Summary, interval, reached
 from aquasurf_optuna.benchmark._metrics import TOP_PERCENT
 from benchmarks.ablations._command import REPEATS
-from benchmarks.ablations._searching import DEFAULT, PAPER
-from benchmarks.paper._common import table_head, table_row
+from benchmarks.ablations._searching import DEFAULT, PAPER, Variant, run_searches, summarised
+from benchmarks.paper._common import load, table_head, table_row
 
 DECISIVE = 50
 """Evaluations after which regret decides."""
@@ -45,6 +46,40 @@ class Question:
     decided_by: str = DEFAULT
     seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     remark: str = ""
+
+
+def searched(
+    options: argparse.Namespace,
+    questions: Sequence[Question],
+    variants: Sequence[Variant],
+    *,
+    name: str,
+    title: str,
+) -> str:
+    """Search what is missing on the table of a command line, and return the text.
+
+    Args:
+        options: As the parser of `_command.py` reads them.
+        questions: The questions.
+        variants: What has to be searched for them.
+        name: Of the script, and of the folder of its searches.
+        title: Of the whole.
+    """
+    [bench] = load([options.table])
+    searches = run_searches(
+        bench,
+        variants,
+        repeats=options.repeats,
+        jobs=options.jobs,
+        kept=options.kept / bench.name / name,
+    )
+    return report(
+        bench,
+        questions,
+        summarised(bench, searches),
+        title=title,
+        command=f"python -m benchmarks.ablations.{name}",
+    )
 
 
 def report(

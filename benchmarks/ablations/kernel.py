@@ -16,15 +16,12 @@ from typing import Any
 from aquasurf_optuna.surrogate import GaussianProcessSurrogate
 from aquasurf_optuna.surrogate._distances import FEATURE_OF
 from benchmarks.ablations._command import parser_of, write_report
-from benchmarks.ablations._report import Question, report
+from benchmarks.ablations._report import Question, searched
 from benchmarks.ablations._searching import (
     DEFAULT,
     Surrogated,
     Variant,
-    run_searches,
-    summarised,
 )
-from benchmarks.paper._common import load
 from benchmarks.surrogates import TUNED_ON
 
 OUTPUT = Path("benchmarks/results/ablations_kernel.md")
@@ -74,21 +71,13 @@ def _question(title: str, variants: dict[str, Variant], default: str) -> Questio
 
 def run(options: argparse.Namespace) -> str:
     """Search what is missing, and return the text."""
-    [bench] = load([options.table])
     questions, variants = questions_of()
-    searches = run_searches(
-        bench,
-        variants,
-        repeats=options.repeats,
-        jobs=options.jobs,
-        kept=options.kept / bench.name / "kernel",
-    )
-    return report(
-        bench,
+    return searched(
+        options,
         questions,
-        summarised(bench, searches),
+        variants,
+        name="kernel",
         title="How the default surrogate compares, and how much it explores",
-        command="python -m benchmarks.ablations.kernel",
     )
 
 

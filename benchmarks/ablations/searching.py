@@ -19,16 +19,13 @@ from typing import Any
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.surrogate import UmapKnnSurrogate
 from benchmarks.ablations._command import parser_of, write_report
-from benchmarks.ablations._report import Question, report
+from benchmarks.ablations._report import Question, searched
 from benchmarks.ablations._searching import (
     DEFAULT,
     PAPER,
     Surrogated,
     Variant,
-    run_searches,
-    summarised,
 )
-from benchmarks.paper._common import load
 
 OUTPUT = Path("benchmarks/results/ablations_searching.md")
 
@@ -133,21 +130,9 @@ def _pool(size: int | None) -> Variant:
 
 def run(options: argparse.Namespace) -> str:
     """Search what is missing, and return the text."""
-    [bench] = load([options.table])
     questions, variants = questions_of()
-    searches = run_searches(
-        bench,
-        variants,
-        repeats=options.repeats,
-        jobs=options.jobs,
-        kept=options.kept / bench.name / "searching",
-    )
-    return report(
-        bench,
-        questions,
-        summarised(bench, searches),
-        title="How functions are searched",
-        command="python -m benchmarks.ablations.searching",
+    return searched(
+        options, questions, variants, name="searching", title="How functions are searched"
     )
 
 
