@@ -34,6 +34,7 @@ from aquasurf_optuna.surrogate._checks import (
     checked_rows,
     checked_values,
     is_integer,
+    is_number,
     needed_features,
 )
 from aquasurf_optuna.surrogate._distances import DistanceColumns, distance_column
@@ -73,6 +74,8 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
     _parts: dict[str, NDArray[np.float32]]
     _columns: DistanceColumns
     _rooms: dict[str, GrowingRows]
+
+    _boldness = 1.0
 
     #: Outputs beyond this are cut.
     output_bound: float | None = OUTPUT_BOUND
@@ -199,7 +202,7 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
         mean, std = self._predicted(self._checked_rows(rows))
         return (mean, std) if return_std else mean
 
-    def acquire(self, rows: ArrayLike) -> Floats:
+    def acquire(self, rows: ArrayLike, *, boldness: float = 1.0) -> Floats:
         """Say how much each row is worth trying next; the highest comes first.
 
         Only the order within one fit has a meaning. Unless a surrogate has a rule of its own, it is
@@ -207,14 +210,21 @@ class Surrogate(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has n
 
         Args:
             rows: int array ``(c,)``, indices of embedded rows.
+            boldness: A factor on how much is explored, by surrogates that explore: 0 exploits.
 
         Returns:
             float64 array ``(c,)``.
 
         Raises:
-            SurrogateError: If nothing is fitted yet, or a row does not exist.
+            SurrogateError: If nothing is fitted yet, a row does not exist, or `boldness` is no
+                finite number from 0 on.
         """
         self._require("observations_", "fit")
+        if not is_number(boldness) or not 0 <= boldness < np.inf:
+            raise SurrogateError(
+                f"boldness must be a finite number, 0 or more, but got {boldness!r}"
+            )
+        self._boldness = float(boldness)
         return self._acquired(self._checked_rows(rows))
 
     def distances(self, rows: ArrayLike, to: ArrayLike) -> Floats:

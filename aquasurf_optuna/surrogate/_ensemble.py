@@ -53,5 +53,7 @@ class EnsembleSurrogate(WrappingSurrogate):
 
     def _acquired(self, rows: Indices) -> Floats:
         every = np.arange(self.n_rows_)
-        ranks = [unit_ranks(member.acquire(every)) for member in self.members_]
+        ranks = [
+            unit_ranks(member.acquire(every, boldness=self._boldness)) for member in self.members_
+        ]
         return np.asarray(np.mean(ranks, axis=0)[rows])

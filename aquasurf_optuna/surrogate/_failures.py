@@ -172,7 +172,11 @@ class FailureAwareSurrogate(WrappingSurrogate):
         p = _as_chance(hope)
         mean, std = self.members_[0].predict(rows, return_std=True)
         worth = acquisition_values(
-            self.acquisition, mean, std, best=self._best, exploration=self.exploration
+            self.acquisition,
+            mean,
+            std,
+            best=self._best,
+            exploration=self._boldness * self.exploration,
         )
         if self.acquisition == "pi":
             return np.log(p) + worth

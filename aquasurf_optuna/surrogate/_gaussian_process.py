@@ -207,7 +207,11 @@ class GaussianProcessSurrogate(Surrogate):
     def _acquired(self, rows: Indices) -> Floats:
         mean, std = self._posterior_at(rows)
         return acquisition_values(
-            self.acquisition, mean, std, best=self._best, exploration=self.exploration
+            self.acquisition,
+            mean,
+            std,
+            best=self._best,
+            exploration=self._boldness * self.exploration,
         )
 
     def _measure_scales(self) -> None:

@@ -126,7 +126,7 @@ class OneStudySurrogate(Surrogate):
 
     def _worth(self, mean: Floats, std: Floats, best: float) -> Floats:
         return acquisition_values(
-            self.acquisition, mean, std, best=best, exploration=self.exploration
+            self.acquisition, mean, std, best=best, exploration=self._boldness * self.exploration
         )
 
     def _blended_ranks(self) -> Floats:

@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 
 from aquasurf_optuna.exceptions import SurrogateError
+from aquasurf_optuna.surrogate import (
+    EnsembleSurrogate,
+    FailureAwareSurrogate,
+    GaussianProcessSurrogate,
+    UmapForestSurrogate,
+    UmapGpSurrogate,
+)
 from aquasurf_optuna.surrogate._acquisition import (
     ACQUISITIONS,
     acquisition_values,
     check_acquisition,
 )
+from tests.aquasurf_optuna.surrogate.candidates import clusters
 from tests.oracles.surrogate_oracles import sampled_improvement
 
 MEAN = np.array([0.2, 0.5, 0.5, 0.9, -1.0])
@@ -86,3 +94,33 @@ def test_far_below_the_best_probabilities_still_differ() -> None:
 def test_other_rules_are_refused(acquisition: Any, exploration: Any, problem: str) -> None:
     with pytest.raises(SurrogateError, match=problem):
         check_acquisition("X", acquisition, exploration)
+
+
+@pytest.mark.parametrize("acquisition", ["ucb", "ei", "pi"])
+@pytest.mark.parametrize(
+    "kind", [GaussianProcessSurrogate, UmapGpSurrogate, UmapForestSurrogate, FailureAwareSurrogate]
+)
+def test_boldness_is_a_factor_on_the_exploration(kind: Any, acquisition: str) -> None:
+    outputs, fisher, _ = clusters()
+    inner = [GaussianProcessSurrogate()] if kind is FailureAwareSurrogate else []
+    rows, values = np.arange(10), np.linspace(0.0, 1.0, 10)
+
+    def fitted(exploration: float) -> Any:
+        surrogate = kind(*inner, acquisition=acquisition, exploration=exploration)
+        return surrogate.embed(outputs, fisher).fit(rows, values)
+
+    whole, half = fitted(1.0), fitted(0.5)
+    expected = half.acquire(np.arange(40))
+    np.testing.assert_array_equal(whole.acquire(np.arange(40), boldness=0.5), expected)
+    assert not np.array_equal(whole.acquire(np.arange(40)), expected)
+    vote = EnsembleSurrogate([whole]).embed(outputs, fisher).fit(rows, values)
+    order = np.argsort(vote.acquire(np.arange(40), boldness=0.5), kind="stable")
+    np.testing.assert_array_equal(order, np.argsort(expected, kind="stable"))
+
+
+@pytest.mark.parametrize("boldness", [-1.0, np.nan, np.inf, "high"])
+def test_a_boldness_that_is_none(boldness: Any) -> None:
+    outputs, fisher, _ = clusters()
+    surrogate = GaussianProcessSurrogate().embed(outputs, fisher).fit([0, 1], [0.0, 1.0])
+    with pytest.raises(SurrogateError, match="boldness must be a finite number, 0 or more"):
+        surrogate.acquire([2], boldness=boldness)
