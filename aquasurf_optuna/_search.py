@@ -35,8 +35,8 @@ _logger = optuna.logging.get_logger(f"optuna.{__name__}")
 
 _NEAREST = 3
 
-# With several objectives, weights that are drawn anew for each proposal explore already: in the study
-# of two in the tests, the front of 30 trials dominates 3.74 with this and 3.59 with 1 (12 seeds).
+# With several objectives, weights that are drawn anew for each proposal explore already: with the
+# two of the tests, the front of 30 trials dominates 3.74 with this and 3.59 with 1 (12 seeds).
 _BOLDNESS_OF_SEVERAL = 0.5
 
 
