@@ -21,12 +21,13 @@ prior, is integrated out, so that few points leave it wide rather than wrong.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
@@ -44,6 +45,7 @@ AMPLITUDE_RATE = 2.0
 """The inverse gamma prior of the amplitude."""
 
 MIN_NOISE = 1e-4
+_EXTRA_NOISE = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 MIN_VARIANCE = 1e-5
 _DIGITS_OF_MEAN = 6
 _DIGITS_OF_VARIANCE = 5
@@ -107,6 +109,22 @@ def between_studies(agreement: Floats, studies: Indices) -> Floats:
     return np.where(same, 1.0, r[:, None] * r[None, :])
 
 
+def cholesky_of(covariance: Floats) -> Floats:
+    """Return the lower Cholesky factor, of the matrix with as much noise more as it takes.
+
+    Distances are float32: of nearly equal candidates and a short length, what rounding does to a
+    covariance may exceed the noise.
+
+    Raises:
+        numpy.linalg.LinAlgError: If noise of the size of the matrix is not enough.
+    """
+    identity = np.eye(len(covariance))
+    for extra in _EXTRA_NOISE:
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.asarray(np.linalg.cholesky(covariance + extra * identity), dtype=np.float64)
+    return np.asarray(np.linalg.cholesky(covariance + identity), dtype=np.float64)
+
+
 def negative_log_posterior(
     vector: Floats,
     distances: Sequence[Floats],
@@ -133,11 +151,11 @@ def negative_log_posterior(
     kernel = sum(w * piece for w, piece in zip(h.weights, pieces, strict=True))
     same = studies[:, None] == studies[None, :]
     covariance = ratio * kernel + LEVEL * same + h.noise * np.eye(n)
-    factor = cho_factor(covariance, lower=True, check_finite=False)
-    inverse = cho_solve(factor, np.eye(n), check_finite=False)
+    lower = cholesky_of(covariance)
+    inverse = cho_solve((lower, True), np.eye(n), check_finite=False)
     alpha = inverse @ targets
     amplitude = (AMPLITUDE_RATE + 0.5 * targets @ alpha) / (AMPLITUDE_SHAPE + 0.5 * n)
-    value = (AMPLITUDE_SHAPE + 0.5 * n) * np.log(amplitude) + np.log(np.diag(factor[0])).sum()
+    value = (AMPLITUDE_SHAPE + 0.5 * n) * np.log(amplitude) + np.log(np.diag(lower)).sum()
     # dvalue = 0.5 * sum(sensitivity * dcovariance)
     sensitivity = inverse - np.outer(alpha, alpha) / amplitude
     shared = sensitivity * ratio
@@ -216,7 +234,7 @@ class Posterior:
         )
         same = studies[:, None] == studies[None, :]
         covariance = between_studies(h.agreement, studies) * kernel + LEVEL * same
-        lower = np.linalg.cholesky(covariance + h.noise * np.eye(n))
+        lower = cholesky_of(covariance + h.noise * np.eye(n))
         own = lower[:seen, :seen]
         half = solve_triangular(own, targets, lower=True)
         alpha = np.zeros(n)

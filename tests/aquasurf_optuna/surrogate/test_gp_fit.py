@@ -13,6 +13,7 @@ from aquasurf_optuna.surrogate._gp_fit import (
     Hyperparameters,
     Posterior,
     Prior,
+    cholesky_of,
     fit_hyperparameters,
     negative_log_posterior,
 )
@@ -234,3 +235,35 @@ def test_the_useful_comparison_gets_the_weight() -> None:
 
     assert first.weights[0] > 0.7
     np.testing.assert_allclose(first.weights, second.weights[::-1], atol=0.02)
+
+
+def test_rounding_does_not_end_a_search() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40)
+    between = np.abs(x[:, None] - x)
+    # Three points, two of them alike but not to the third: no distances of any vectors.
+    between[0, 1] = between[1, 0] = 0.0
+    between[2, 0] = between[0, 2] = 0.0
+    between[1, 2] = between[2, 1] = 1.0
+    studies, seen = np.zeros(40, dtype=np.intp), rng.normal(size=40)
+    kernel = np.exp(-between / 0.1)
+    assert np.linalg.eigvalsh(kernel + LEVEL)[0] < -10 * MIN_NOISE
+
+    h = fit_hyperparameters([between], studies, seen, Prior(), n_others=0)
+    short = Hyperparameters(np.array([0.1]), np.ones(1), MIN_NOISE, np.ones(1))
+    for one in (h, short):
+        mean, std = Posterior.of(one, [between], studies, seen).predict(
+            [between.astype(np.float32)]
+        )
+        assert np.isfinite(mean).all()
+        assert (std > 0).all()
+
+
+def test_the_factor_is_that_of_the_matrix_where_there_is_one() -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 6))
+    covariance = rows @ rows.T
+    lower = cholesky_of(covariance)
+    np.testing.assert_allclose(lower @ lower.T, covariance)
+    np.testing.assert_array_equal(lower, np.tril(lower))
+    with pytest.raises(np.linalg.LinAlgError):
+        cholesky_of(-5.0 * np.eye(3))
