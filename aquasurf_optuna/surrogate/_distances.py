@@ -134,7 +134,8 @@ def _mirrored(apart: Columns, from_mirror: Columns, norms: Columns, norm: Column
     double = 2.0 * norms.astype(np.float64) * norm
     gap = (norms.astype(np.float64) - norm) ** 2
     product = np.maximum(apart - gap, 0.0) * np.maximum(from_mirror - gap, 0.0)
-    squares = gap + product / np.where(double > 0, double, 1.0)
+    # At most 2 |a| |b|: of lengths that are far apart, rounding alone could make more of it.
+    squares = gap + np.minimum(product / np.where(double > 0, double, 1.0), double)
     return np.asarray(np.sqrt(squares.sum(axis=1)), dtype=np.float64)
 
 

@@ -43,7 +43,8 @@ def awkward_rows() -> Rows:
     some = rows(4, 60)
     like_some = [-some, 3 * some[:2] + 1, -0.01 * some[:2], some[:2] + 1e-4]
     constants = np.repeat(np.array([[7.3], [0.0], [0.0]], dtype=np.float32), 60, axis=1)
-    return np.vstack([some, *like_some, constants])
+    # A length that is nothing beside the others.
+    return np.vstack([some, *like_some, constants, 1e-12 * some[:2], 300 * some[:2]])
 
 
 def test_mirrors_and_shapes_are_compared_as_matrices() -> None:
@@ -66,12 +67,12 @@ def test_mirrors_and_shapes_are_compared_as_matrices() -> None:
 
 
 def _varies(*some: Rows) -> bool:
-    return all(np.ptp(each) > 0 for each in some)
+    return all(np.ptp(each) > 1e-6 for each in some)
 
 
 def _apart(a: Rows, b: Rows) -> float:
     """Constants are all one shape, at distance 1 from any other: rounding is no shape."""
-    return float(np.ptp(a) > 0) + float(np.ptp(b) > 0)
+    return float(np.ptp(a) > 1e-6) + float(np.ptp(b) > 1e-6)
 
 
 def test_the_oracles_of_mirrors_and_shapes_can_fail() -> None:
