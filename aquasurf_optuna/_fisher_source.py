@@ -46,6 +46,7 @@ class FisherSource:
         self.length: int | None = None
         self.measures = measures
         self._known: dict[Expression, NDArray[np.float32] | None] = {}
+        self._reasons: dict[Expression, str] = {}
 
     @property
     def in_use(self) -> bool:
@@ -87,6 +88,8 @@ class FisherSource:
         """
         for expression, feature in pairs:
             self._known[expression] = self._vector(expression, feature)
+            if self._known[expression] is None:
+                self._reasons[expression] = feature.reason or "no reason was kept"
 
     def is_known(self, expression: Expression) -> bool:
         """Say whether a function has been measured, with whatever result."""
@@ -95,6 +98,10 @@ class FisherSource:
     def is_invalid(self, expression: Expression) -> bool:
         """Say whether a function was measured and has no valid spectrum."""
         return self.is_known(expression) and not self.is_valid(expression)
+
+    def invalid(self) -> dict[Expression, str]:
+        """Return the functions that were measured and have no valid spectrum, and why."""
+        return dict(self._reasons)
 
     def is_valid(self, expression: Expression) -> bool:
         """Say whether a function was measured and has a valid spectrum."""

@@ -13,6 +13,7 @@ from aquasurf_optuna._naming import names_of_equals
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.families import AnySpace
 from aquasurf_optuna.sampler import AquaSurfSampler
+from aquasurf_optuna.simplify import simplify
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.visualization import (
     plot_embedding,
@@ -159,10 +160,12 @@ def embedding_section(
     embedding = sampler.embedding(name)
     catalogue = sampler.catalogue(name)
     values: dict[int, list[float]] = {}
+    first: dict[int, int] = {}
     for trial in record.trials:
         if trial.expression is not None:
             class_id = catalogue.class_of(trial.expression)
             values.setdefault(class_id, []).append(trial.value)
+            first.setdefault(class_id, trial.number)
     means, failed = [], []
     for class_id in embedding.classes.tolist():
         finite = [value for value in values.get(class_id, []) if math.isfinite(value)]
@@ -176,12 +179,14 @@ def embedding_section(
         baselines=list(baselines),
         direction=record.direction,
         value_name=value_name,
+        order=[first.get(class_id, math.nan) for class_id in embedding.classes.tolist()],
     )
     return Section(
         heading="Where the candidates are",
         text=[
             "The surrogate puts functions with similar features close to each other: outputs, and "
-            "Fisher spectra where the search computes them. It does so without the values."
+            "Fisher spectra where the search computes them. It does so without the values. The "
+            "line goes from trial to trial; a click on its name hides it."
         ],
         figures=[figure],
     )
@@ -215,12 +220,34 @@ def trials_section(record: StudyRecord, value_name: str) -> Section:
             number(trial.value),
             trial.baseline or "",
             trial.state,
+            f"{trial.seconds:.3g}" if math.isfinite(trial.seconds) else "-",
             str(trial.number),
         )
         for rank, trial in enumerate([*ranked, *rest], start=1)
     ]
-    columns = ("rank", "function", value_name, "known as", "state", "trial")
     return Section(
         heading="All trials",
-        table=Table(columns=columns, rows=rows, code=frozenset({"function"})),
+        table=Table(
+            columns=("rank", "function", value_name, "known as", "state", "seconds", "trial"),
+            rows=rows,
+            code=frozenset({"function"}),
+            choices=frozenset({"state"}),
+            copies=[copies_of(trial.expression) for trial in [*ranked, *rest]],
+        ),
     )
+
+
+def copies_of(expression: Expression | None) -> dict[str, str]:
+    """Return what a reader may copy of a function, by the label of the button."""
+    if expression is None:
+        return {}
+    return {
+        "Python": f'Activation("{expression}")',
+        "LaTeX": simplify(expression).latex(),
+        "YAML": yaml_line(expression),
+    }
+
+
+def yaml_line(expression: Expression) -> str:
+    """Return the line of a LightningCLI configuration, in its section `model`."""
+    return f'activation: "{expression}"'

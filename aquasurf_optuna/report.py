@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 
 from aquasurf_optuna._front_report import front_facts, front_lead, front_sections
+from aquasurf_optuna._pruning_report import pruning_sections
 from aquasurf_optuna._search_report import (
     best_functions_section,
     comparison_lead,
@@ -25,6 +26,7 @@ from aquasurf_optuna._search_report import (
     search_lead,
     trials_section,
     values_section,
+    yaml_line,
 )
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.activation import as_expression
@@ -158,12 +160,18 @@ def study_report(
         sections.append(best_functions_section(ranked, value_name))
     if chosen is not None:
         sections.append(source_section(as_expression(chosen)))
+    ruled_out = {} if sampler is None else sampler.ruled_out(name)
+    valid = 0 if sampler is None else len(sampler.embedding(name).expressions)
     return write_report(
         path,
         title=f"Activation function search: {record.name}",
         lead=lead,
         facts=search_facts(record, one),
-        sections=[*sections, trials_section(record, value_name)],
+        sections=[
+            *sections,
+            trials_section(record, value_name),
+            *pruning_sections(record, ruled_out, valid + len(ruled_out)),
+        ],
     )
 
 
@@ -207,7 +215,7 @@ def function_section(expression: Expression, *, heading: str = "The function fou
         heading=heading,
         text=[
             "It is applied to every element and has no parameters, so the formula is all that any "
-            "other framework needs. A click on a block selects it."
+            "other framework needs."
         ],
         code={
             "Expression": text,
@@ -217,6 +225,7 @@ def function_section(expression: Expression, *, heading: str = "The function fou
             f'activation = Activation("{text}")\n\n'
             "# for networks that take a class such as nn.ReLU:\n"
             f'act_layer = Activation.factory("{text}")',
+            "In a LightningCLI configuration, under model": yaml_line(expression),
         },
     )
 

@@ -409,6 +409,19 @@ class AquaSurfSampler(BaseSampler):
         with self._lock:
             return self._maps.of(site)
 
+    def ruled_out(self, name: str | None = None) -> dict[Expression, str]:
+        """Return the functions that are never proposed, since their spectrum is invalid, and why.
+
+        Args:
+            name: Name of the activation; may be left out if there is only one.
+
+        Raises:
+            SamplerError: If there is no such activation.
+        """
+        site = self._site(name)
+        with self._lock:
+            return site.source.invalid()
+
     def catalogue(self, name: str | None = None) -> Catalogue:
         """Return the catalogue of an activation's space.
 

@@ -22,6 +22,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 
 from aquasurf_optuna._parameters import Choose, Parameters
+from aquasurf_optuna._pruning import PRUNED_KEY
 from aquasurf_optuna._schema import (
     CONSTANT,
     SEPARATOR,
@@ -356,7 +357,9 @@ class SearchSpace:
         )
         expression = self._graph(graph)
         if self._is_excluded(graph):
-            raise optuna.TrialPruned(f"{expression} is excluded from the search space")
+            reason = f"{expression} is excluded from the search space"
+            trial.set_user_attr(PRUNED_KEY, reason)
+            raise optuna.TrialPruned(reason)
         return expression
 
     def expression_of(self, params: Mapping[str, Any], name: str) -> Expression:

@@ -13,6 +13,7 @@ from typing import Literal
 import optuna
 from optuna.trial import TrialState
 
+from aquasurf_optuna._pruning import PRUNED_KEY
 from aquasurf_optuna.exceptions import InitializationError
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
@@ -140,6 +141,7 @@ def _measured(
                 callbacks=[FisherEigenvalues(trial)],
             )
     except InitializationError as error:
+        trial.set_user_attr(PRUNED_KEY, str(error))
         raise optuna.TrialPruned(str(error)) from error
     found = run.trainer.callback_metrics
     if metric not in found:

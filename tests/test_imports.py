@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 AQUASURF = (
     "exceptions",
     "_whole_file",
+    "_pruning",
     "_operator_checks",
     "operators",
     "_shipping",
@@ -111,6 +112,7 @@ AQUASURF = (
     "visualization",
     "_front_report",
     "_search_report",
+    "_pruning_report",
     "report",
     "_discovered_command",
     "_stored_study",

@@ -15,10 +15,12 @@ from aquasurf_optuna.visualization._predictions import plot_predictions
 from aquasurf_optuna.visualization._search_bands import plot_search_bands
 from aquasurf_optuna.visualization._search_progress import plot_search_progress
 from aquasurf_optuna.visualization._spectra import plot_spectra
+from aquasurf_optuna.visualization._theme import dark
 from aquasurf_optuna.visualization._value_histogram import plot_value_histogram
 
 __all__ = [
     "InputHistogram",
+    "dark",
     "plot_comparison",
     "plot_embedding",
     "plot_function",

@@ -17,6 +17,7 @@ from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,
     INK,
+    PAPER,
     VERMILION,
     checked_direction,
     empty_figure,
@@ -176,7 +177,7 @@ def _add_means(figure: go.Figure, info: _ComparisonInfo) -> None:
         x=[row.mean for _, row in means],
         y=[at for at, _ in means],
         mode="markers",
-        marker={"symbol": "diamond", "color": INK, "size": 10, "line": {"color": "white"}},
+        marker={"symbol": "diamond", "color": INK, "size": 10, "line": {"color": PAPER}},
         error_x={
             "type": "data",
             "array": [np.nan_to_num(row.deviation) for _, row in means],

@@ -15,10 +15,13 @@ from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.visualization._labels import label_places
 from aquasurf_optuna.visualization._names import escaped, number
+from aquasurf_optuna.visualization._sparkline import sparkline
 from aquasurf_optuna.visualization._style import (
     GREY,
     INK,
     LIGHT_GREY,
+    PAPER,
+    VEIL,
     VERMILION,
     Direction,
     checked_direction,
@@ -42,6 +45,8 @@ class _EmbeddingInfo(NamedTuple):
     baselines: dict[str, int]  # name to row
     best: int | None
     direction: Direction
+    shapes: tuple[str, ...]  # a line of text for each
+    path: NDArray[np.intp]  # rows in the order in which they were tried
 
 
 def plot_embedding(
@@ -53,6 +58,7 @@ def plot_embedding(
     baselines: Sequence[str | Expression] = BASELINES,
     direction: str = "maximize",
     value_name: str = "objective value",
+    order: ArrayLike | None = None,
 ) -> go.Figure:
     """Plot where the surrogate puts the candidates, and what is known of them.
 
@@ -65,6 +71,8 @@ def plot_embedding(
         direction: `"maximize"` or `"minimize"`: which end of the values is the good one. Good is
             bright in either case.
         value_name: What the values measure, with its unit if it has one.
+        order: `(n,)`, numbers in whose order candidates were tried; NaN where one was not. With it
+            a line shows the path of the search.
 
     Returns:
         The figure; one with a message if there is no candidate.
@@ -74,7 +82,13 @@ def plot_embedding(
         ExpressionError: If a text does not name a function.
     """
     info = _get_embedding_info(
-        coordinates, expressions, values, failed=failed, baselines=baselines, direction=direction
+        coordinates,
+        expressions,
+        values,
+        failed=failed,
+        baselines=baselines,
+        direction=direction,
+        order=order,
     )
     title = "Embedding of the candidates"
     if not info.texts:
@@ -87,13 +101,14 @@ def plot_embedding(
     _add(figure, info, info.untried, "not tried", plain, value_name)
     cross = {"symbol": "x-thin", "size": 7, "line": {"color": GREY, "width": 1.5}}
     _add(figure, info, info.failed, "failed or pruned", cross, value_name)
+    _add_path(figure, info)
     scale = _colour_scale(info, value_name)
     circle = {**scale, "size": 10, "line": {"color": INK, "width": 0.6}}
     _add(figure, info, info.tried, "tried", circle, value_name)
     _add_baselines(figure, info, scale, value_name)
     if info.best is not None:
         star = {"symbol": "star", "size": 18, "color": VERMILION}
-        star["line"] = {"color": "white", "width": 1.2}
+        star["line"] = {"color": PAPER, "width": 1.2}
         _add(figure, info, np.array([info.best]), "best", star, value_name)
     return figure
 
@@ -106,16 +121,19 @@ def _get_embedding_info(
     failed: ArrayLike | None,
     baselines: Sequence[str | Expression],
     direction: str,
+    order: ArrayLike | None = None,
 ) -> _EmbeddingInfo:
     size = len(expressions)
     places = np.asarray(coordinates, dtype=np.float64)
     places = places.reshape(0, 2) if places.size == 0 else places
     known = np.asarray(values, dtype=np.float64)
     bad = np.zeros(size, dtype=bool) if failed is None else np.asarray(failed, dtype=bool)
+    when = np.full(size, np.nan) if order is None else np.asarray(order, dtype=np.float64)
     for what, array, shape in (
         ("coordinates", places, (size, 2)),
         ("values", known, (size,)),
         ("failed", bad, (size,)),
+        ("order", when, (size,)),
     ):
         if array.shape != shape:
             raise AquaSurfError(
@@ -138,6 +156,8 @@ def _get_embedding_info(
         baselines=dict(sorted(found.items())),
         best=int(tried[np.argmax(sign * known[tried])]) if tried.size else None,
         direction=good,
+        shapes=tuple(map(sparkline, parsed)),
+        path=np.argsort(when, kind="stable")[: int(np.isfinite(when).sum())],
     )
 
 
@@ -182,6 +202,20 @@ def _add(
     )
 
 
+def _add_path(figure: go.Figure, info: _EmbeddingInfo) -> None:
+    if len(info.path) < 2:
+        return
+    figure.add_scatter(
+        x=info.coordinates[info.path, 0],
+        y=info.coordinates[info.path, 1],
+        mode="lines",
+        line={"color": GREY, "width": 1},
+        opacity=0.45,
+        name="path of the search",
+        hoverinfo="skip",
+    )
+
+
 def _add_baselines(
     figure: go.Figure, info: _EmbeddingInfo, scale: dict[str, object], value_name: str
 ) -> None:
@@ -190,7 +224,7 @@ def _add_baselines(
         return
     marker = {"symbol": "triangle-up", "size": 14, "line": {"color": INK, "width": 1.4}}
     tried = np.isfinite(info.values[rows])
-    coloured, white = {**marker, **scale, "showscale": False}, {**marker, "color": "white"}
+    coloured, white = {**marker, **scale, "showscale": False}, {**marker, "color": PAPER}
     _add(figure, info, rows[tried], "baseline", coloured, value_name)
     _add(figure, info, rows[~tried], "baseline without a value", white, value_name)
     low, high = info.coordinates.min(axis=0), info.coordinates.max(axis=0)
@@ -205,14 +239,14 @@ def _add_baselines(
             text=escaped(name),
             showarrow=False,
             font={"size": 12, "color": INK},
-            bgcolor="rgba(255, 255, 255, 0.75)",
+            bgcolor=VEIL,
             borderpad=0,
             **place,
         )
 
 
 def _hover(info: _EmbeddingInfo, row: int, value_name: str) -> str:
-    lines = [f"<b>{escaped(info.texts[row])}</b>"]
+    lines = [f"<b>{escaped(info.texts[row])}</b>", info.shapes[row]]
     lines += [f"equal to {escaped(name)}" for name, at in info.baselines.items() if at == row]
     if np.isfinite(info.values[row]):
         lines.append(f"{escaped(value_name)} {number(float(info.values[row]))}")

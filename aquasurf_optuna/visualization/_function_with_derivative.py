@@ -22,7 +22,14 @@ from aquasurf_optuna.visualization._curves import (
     slopes_of,
 )
 from aquasurf_optuna.visualization._names import escaped, wrapped
-from aquasurf_optuna.visualization._style import BLUE, GREY, GRID, new_figure, style_axes
+from aquasurf_optuna.visualization._style import (
+    AXIS,
+    BLUE,
+    GREY,
+    GRID,
+    new_figure,
+    style_axes,
+)
 
 _HEIGHT = 420
 _LABEL_WIDTH = 90  # characters
@@ -126,6 +133,6 @@ def _add_panel(figure: go.Figure, info: FunctionInfo, panel: CurvePanel, column:
         row=1,
         col=column,
     )
-    zero = {"zeroline": True, "zerolinecolor": "#B8BEC8", "gridcolor": GRID}
+    zero = {"zeroline": True, "zerolinecolor": AXIS, "gridcolor": GRID}
     figure.update_xaxes(range=[-INPUT_BOUND, INPUT_BOUND], dtick=2, **zero, row=1, col=column)
     figure.update_yaxes(range=list(panel.limits), nticks=8, **zero, row=1, col=column)

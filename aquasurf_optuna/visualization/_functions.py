@@ -19,6 +19,7 @@ from aquasurf_optuna.features.outputs import INPUT_BOUND
 from aquasurf_optuna.visualization._curves import outputs_of, panel_limits
 from aquasurf_optuna.visualization._names import number, wrapped
 from aquasurf_optuna.visualization._style import (
+    AXIS,
     BLUE,
     GREY,
     GRID,
@@ -174,7 +175,7 @@ def _add_panel(
         row=row,
         col=column,
     )
-    zero = {"zeroline": True, "zerolinecolor": "#B8BEC8", "gridcolor": GRID, "tickfont_size": 10}
+    zero = {"zeroline": True, "zerolinecolor": AXIS, "gridcolor": GRID, "tickfont_size": 10}
     bound = INPUT_BOUND
     figure.update_xaxes(
         range=[-bound, bound], tickvals=[-4, -2, 0, 2, 4], **zero, row=row, col=column

@@ -35,6 +35,8 @@ from aquasurf_optuna.visualization._style import (
     INK,
     LIGHT_GREY,
     ORANGE,
+    PAPER,
+    VEIL,
     VERMILION,
     empty_figure,
     new_figure,
@@ -189,7 +191,7 @@ def _groups(
 
     beyond = sum(not is_inside(point) for point in info.dominated)
     suffix = f" ({beyond} more beyond the axes)" if beyond else ""
-    white = {"color": "white", "width": 0.8}
+    white = {"color": PAPER, "width": 0.8}
     searched = {"symbol": "circle", "color": BLUE, "size": 8, "opacity": 0.6, "line": white}
     standard = {"symbol": "diamond", "color": ORANGE, "size": 9, "opacity": 0.9, "line": white}
     best = {"symbol": "circle", "color": VERMILION, "size": 17, "line": white}
@@ -216,7 +218,7 @@ def _add_points(
         "marker": marker,
         "name": label,
         "text": [str(point.function) for point in points] if is_front else None,
-        "textfont": {"color": "white", "size": 11},
+        "textfont": {"color": PAPER, "size": 11},
         "hovertext": [_hover(point, info.objectives) for point in points],
         "hoverinfo": "text",
     }
@@ -260,7 +262,7 @@ def _add_labels(figure: go.Figure, info: ParetoInfo, limits: Sequence[Sequence[f
             text=escaped(point.label),
             showarrow=False,
             font={"size": 11, "color": INK},
-            bgcolor="rgba(255, 255, 255, 0.75)",
+            bgcolor=VEIL,
             borderpad=0,
             **place,
             row=1,

@@ -16,6 +16,7 @@ from aquasurf_optuna.visualization._names import escaped, number
 from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,
+    PAPER,
     VERMILION,
     empty_figure,
     new_figure,
@@ -102,7 +103,7 @@ def plot_predictions(
         x=predicted,
         y=measured,
         mode="markers",
-        marker={"color": BLUE, "size": 8, "line": {"color": "white", "width": 1}},
+        marker={"color": BLUE, "size": 8, "line": {"color": PAPER, "width": 1}},
         error_x={"array": np.nan_to_num(bars), "color": BLUE, "thickness": 0.7, "width": 0},
         name="trial",
         hovertext=[_hover(each, value_name) for each in info.predictions],
@@ -110,8 +111,8 @@ def plot_predictions(
     )
     if info.summary:
         figure.add_annotation(
-            text=escaped(info.summary),
-            x=0.0, y=1.0, xref="paper", yref="paper", yshift=16, xanchor="left",
+            text=escaped(info.summary).replace("; ", "<br>"), align="left",
+            x=0.0, y=1.0, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
             showarrow=False, font={"size": 12, "color": VERMILION},
         )  # fmt: skip
     return figure

@@ -17,7 +17,9 @@ from aquasurf_optuna.visualization._style import (
     BLUE,
     GREY,
     LIGHT_GREY,
+    MUTED,
     ORANGE,
+    PAPER,
     VERMILION,
     Direction,
     empty_figure,
@@ -175,7 +177,7 @@ def _add_baselines(figure: go.Figure, info: _SearchProgressInfo, bottom: float, 
             arrowhead=0,
             arrowwidth=0.8,
             arrowcolor=colour,
-            font={"size": 11, "color": colour if index == best else "#5B6470"},
+            font={"size": 11, "color": colour if index == best else MUTED},
         )
 
 
@@ -197,7 +199,7 @@ def _add_complete(figure: go.Figure, info: _SearchProgressInfo, value_name: str)
     }
     for label, (trials, symbol, colour, size) in groups.items():
         marker = {"symbol": symbol, "color": colour, "size": size, "opacity": 0.9}
-        marker["line"] = {"color": "white", "width": 0.8}
+        marker["line"] = {"color": PAPER, "width": 0.8}
         _add_points(figure, trials, [t.value for t in trials], label, marker, value_name)
 
 

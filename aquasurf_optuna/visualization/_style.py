@@ -20,7 +20,40 @@ GREEN = "#009E73"
 GREY = "#8A8F98"
 LIGHT_GREY = "#C3C8D0"
 INK = "#1F2933"
+MUTED = "#5B6470"
 GRID = "#E5E9EF"
+AXIS = "#B8BEC8"
+PAPER = "#FFFFFF"
+VEIL = "rgba(255, 255, 255, 0.75)"
+"""Behind a label, so that what lies under it does not disturb."""
+
+DARK = {
+    PAPER: "#1B222B",
+    INK: "#E6EAF0",
+    MUTED: "#A7B0BC",
+    GRID: "#333D49",
+    AXIS: "#566070",
+    LIGHT_GREY: "#5E6875",
+    GREY: "#98A1AD",
+    VEIL: "rgba(27, 34, 43, 0.75)",
+    BLUE: "#4AA3DF",
+    VERMILION: "#F0803C",
+    GREEN: "#1DB58A",
+}
+"""What stands for each colour on a dark page; those that are not named are seen on either."""
+
+_LINES = {"gridcolor": GRID, "linecolor": GREY, "zerolinecolor": AXIS}
+_FLAT = {**_LINES, "automargin": True, "ticks": "", "title": {"standoff": 15}}
+_SOLID = {**_LINES, "backgroundcolor": PAPER, "showbackground": True}
+_COMMON = {
+    "colorway": [BLUE, ORANGE, GREEN, VERMILION, GREY],
+    "hovermode": "closest",
+    "paper_bgcolor": PAPER,
+    "plot_bgcolor": PAPER,
+    "xaxis": _FLAT,
+    "yaxis": _FLAT,
+    "scene": {"xaxis": _SOLID, "yaxis": _SOLID, "zaxis": _SOLID},
+}
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Liberation Sans', Arial, sans-serif"
 
@@ -49,7 +82,7 @@ def new_figure(title: str, *, height: int = 460, right: int = 20) -> go.Figure:
     return go.Figure(
         layout=go.Layout(
             title={"text": escaped(title), "x": 0.0, "xref": "container", "pad": {"l": 12}},
-            template="plotly_white",
+            template={"layout": _COMMON},
             font={"family": FONT, "size": 13, "color": INK},
             height=height,
             margin={"l": 64, "r": right, "t": 52, "b": 104},
@@ -61,7 +94,7 @@ def new_figure(title: str, *, height: int = 460, right: int = 20) -> go.Figure:
                 "yref": "container",
                 "yanchor": "bottom",
             },
-            hoverlabel={"align": "left", "bgcolor": "white", "font": {"family": FONT}},
+            hoverlabel={"align": "left", "bgcolor": PAPER, "font": {"family": FONT}},
         )
     )
 

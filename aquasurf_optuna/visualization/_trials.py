@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from aquasurf_optuna._naming import display_name, names_of_equals
+from aquasurf_optuna._pruning import reason_of
 from aquasurf_optuna.exceptions import AquaSurfError, SpaceError
 from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.families import AnySpace
@@ -39,6 +40,8 @@ class TrialRecord(NamedTuple):
         value: The objective's value; NaN unless the state is `"complete"`.
         expression: The function, or None where the trial ended before it chose one.
         baseline: Name of the baseline that the function equals, or None.
+        seconds: How long it took; NaN where the study does not know.
+        reason: Why it has no value; empty where it has one.
     """
 
     number: int
@@ -46,6 +49,8 @@ class TrialRecord(NamedTuple):
     value: float
     expression: Expression | None
     baseline: str | None
+    seconds: float = math.nan
+    reason: str = ""
 
 
 class StudyRecord(NamedTuple):
@@ -106,11 +111,22 @@ def read_study(
     expressions = [expression_of_trial(trial, space, name) for trial in trials]
     equals = names_of_equals(expressions, baselines)
     records = tuple(
-        TrialRecord(trial.number, *_outcome(trial), expression, baseline)
+        TrialRecord(
+            trial.number,
+            *_outcome(trial),
+            expression,
+            baseline,
+            _seconds(trial),
+            reason_of(trial),
+        )
         for trial, expression, baseline in zip(trials, expressions, equals, strict=True)
     )
     direction: Direction = "maximize" if study.direction == StudyDirection.MAXIMIZE else "minimize"
     return StudyRecord(study.study_name, direction, records, _baseline_values(records, baselines))
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return math.nan if trial.duration is None else trial.duration.total_seconds()
 
 
 def _outcome(trial: FrozenTrial) -> tuple[str, float]:

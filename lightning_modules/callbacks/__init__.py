@@ -1,6 +1,7 @@
 """Callbacks for Lightning's Trainer."""
 
-from lightning_modules.callbacks._verdict import INVALID_KEY, PREDICTION_KEY, SUMMARY_KEY
+from aquasurf_optuna._pruning import INVALID_KEY, PREDICTION_KEY
+from lightning_modules.callbacks._verdict import SUMMARY_KEY
 from lightning_modules.callbacks.activation_inputs import ActivationInputs
 from lightning_modules.callbacks.fisher import FisherEigenvalues
 

@@ -9,14 +9,11 @@ import torch
 from optuna.study import StudyDirection
 from torch import Tensor
 
+from aquasurf_optuna._pruning import INVALID_KEY, PREDICTION_KEY
 from aquasurf_optuna.exceptions import InvalidSpectrumError
 
 SUMMARY_KEY = "aquasurf:fisher"
 """Trial attribute: number of eigenvalues, and their smallest, median and largest logarithm."""
-INVALID_KEY = "aquasurf:fisher_invalid"
-"""Trial attribute: why the eigenvalues are invalid."""
-PREDICTION_KEY = "aquasurf:prediction"
-"""Trial attribute: the value that was predicted, or None, and the threshold."""
 
 Stop = optuna.TrialPruned | InvalidSpectrumError
 

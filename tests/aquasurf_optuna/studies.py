@@ -70,13 +70,13 @@ class Page(HTMLParser):
             self.texts.append(data)
 
     def loads(self) -> list[str]:
-        """Addresses of everything that the page would fetch."""
+        """Addresses of everything that the page would fetch; places in itself are none."""
         names = ("src", "href", "srcset", "data", "action", "poster")
         return [
             value or ""
             for _, attributes in self.tags
             for name in names
-            if (value := attributes.get(name)) is not None
+            if (value := attributes.get(name)) is not None and not value.startswith("#")
         ]
 
     def text(self) -> str:

@@ -57,7 +57,7 @@ def test_the_figure() -> None:
     assert list(tried.marker.color) == [0.6, 0.8]
     assert (tried.marker.cmin, tried.marker.cmax) == (0.6, 0.8)
     assert tried.marker.colorbar.title.text == "accuracy"
-    assert tried.hovertext[1] == "<b>mul(exp(x),tanh(x))</b><br>accuracy 0.8000"
+    assert tried.hovertext[1] == "<b>mul(exp(x),tanh(x))</b><br>▁▁▁▁▁▁▁▁▁▃▇█████<br>accuracy 0.8000"
     baseline = trace(figure, "baseline")
     assert baseline.marker.symbol == "triangle-up"
     assert list(baseline.marker.color) == [0.6]
@@ -66,6 +66,16 @@ def test_the_figure() -> None:
     assert [a.text for a in figure.layout.annotations] == ["ReLU", "Tanh"]
     assert list(trace(figure, "best").x) == [1.0]
     assert "not tried" in trace(figure, "not tried").hovertext[0]
+
+
+def test_the_path_goes_through_the_candidates_in_the_order_in_which_they_were_tried() -> None:
+    figure = plot_embedding(COORDINATES, TEXTS, VALUES, order=[7, 2, np.nan, 4, np.nan])
+    path = trace(figure, "path of the search")
+    assert (list(path.x), list(path.y)) == ([1.0, 3.0, 0.0], [2.0, 3.0, 0.0])
+    alone = plot_embedding(COORDINATES, TEXTS, VALUES, order=[7, np.nan, np.nan, np.nan, np.nan])
+    assert "path of the search" not in {each.name for each in alone.data}
+    with pytest.raises(AquaSurfError, match=r"order must have shape \(5,\)"):
+        plot_embedding(COORDINATES, TEXTS, VALUES, order=[1.0])
 
 
 def test_good_is_bright_in_either_direction() -> None:
