@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any
 
+from aquasurf_optuna._command_line import add_command
 from aquasurf_optuna._described import called, read_yaml
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.benchmark import (
@@ -75,8 +76,14 @@ class _Build:
 
 def add_bench(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
-    parser = commands.add_parser(
-        "bench", help="compare searches on a table of trained functions, or build such a table"
+    parser = add_command(
+        commands,
+        "bench",
+        summary="compare searches on a table of trained functions, or build such a table",
+        examples=[
+            "aquasurf bench --data act-bench-digits-cnn --samplers aquasurf tpe --repeats 10",
+            "aquasurf bench build --config examples/bench_digits_cnn.yaml",
+        ],
     )
     parser.set_defaults(run=run_bench)
     parser.add_argument(
@@ -200,7 +207,12 @@ def run_build(options: argparse.Namespace) -> int:
 
 
 def _add_build(commands: Any) -> None:
-    parser = commands.add_parser("build", help="train every function of a space, and write a table")
+    parser = add_command(
+        commands,
+        "build",
+        summary="train every function of a space, and write a table",
+        examples=["aquasurf bench build --config examples/bench_digits_cnn.yaml --jobs 2"],
+    )
     parser.set_defaults(run=run_build)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML: what to build")
     parser.add_argument("--jobs", type=int, dest="build_jobs", help="processes (default: 1)")

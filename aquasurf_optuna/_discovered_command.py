@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from aquasurf_optuna._command_line import add_command
 from aquasurf_optuna.discovered import EXPERIMENTS, ranking
 
 _SOURCE = (
@@ -15,8 +16,11 @@ _SOURCE = (
 
 def add_discovered(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
-    parser = commands.add_parser(
-        "discovered", help="list the functions that the paper found, with its baselines"
+    parser = add_command(
+        commands,
+        "discovered",
+        summary="list the functions that the paper found, with its baselines",
+        examples=["aquasurf discovered"],
     )
     parser.set_defaults(run=run_discovered)
 

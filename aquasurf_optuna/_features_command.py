@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from aquasurf_optuna._beside_command import measure_beside
+from aquasurf_optuna._command_line import add_command
 from aquasurf_optuna._described import called, read_yaml
 from aquasurf_optuna._stored_study import stored_study
 from aquasurf_optuna.catalogue import Catalogue
@@ -82,9 +83,14 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 def add_features(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "features",
-        help="compute Fisher features ahead of a study or beside it, or look at a feature store",
+        summary="compute Fisher features ahead of a study or beside it, or look at a feature store",
+        examples=[
+            "aquasurf features --config examples/features_digits.yaml --n 200",
+            "aquasurf features --store sqlite:///features.db --status",
+        ],
     )
     parser.set_defaults(run=run_features)
     parser.add_argument("--config", metavar="FILE", help="YAML: what to measure, and how")

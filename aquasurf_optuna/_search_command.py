@@ -6,20 +6,22 @@ import argparse
 import importlib
 from typing import Any
 
+from aquasurf_optuna._command_line import add_command
+
 _INTERRUPTED = 130
-_EXAMPLE = """example:
-  aquasurf search --config examples/configs/all_cnn_c_digits.yaml --trials 40
-  aquasurf search --config my.yaml --storage sqlite:///team.db -- --trainer.max_epochs 5
-"""
+_EXAMPLES = (
+    "aquasurf search --config examples/configs/all_cnn_c_digits.yaml --trials 40",
+    "aquasurf search --config my.yaml --storage sqlite:///team.db -- --trainer.max_epochs 5",
+)
 
 
 def add_search(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "search",
-        help="search with a LightningCLI configuration: every trial is one run of it",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        summary="search with a LightningCLI configuration: every trial is one run of it",
+        examples=_EXAMPLES,
     )
     parser.set_defaults(run=_search)
     parser.add_argument(

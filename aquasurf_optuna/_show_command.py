@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aquasurf_optuna._command_line import add_command
 from aquasurf_optuna.derivative import derivative
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -30,7 +31,15 @@ _POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 def add_show(commands: Any) -> None:
     """Add the command to argparse's subparsers."""
-    parser = commands.add_parser("show", help="describe one function")
+    parser = add_command(
+        commands,
+        "show",
+        summary="describe one function",
+        examples=[
+            'aquasurf show "max(relu(x),tanh(x))" --png function.png',
+            'aquasurf show "max(relu(x),tanh(x))" --python jax',
+        ],
+    )
     parser.set_defaults(run=run_show)
     parser.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
     parser.add_argument(

@@ -1,6 +1,7 @@
 """The command `aquasurf`: search, look at a function, compute features, write a study's report.
 
-Errors that this project raises on purpose end with exit code 2 and one line on standard error.
+Errors that this project raises on purpose end with exit code 2 and one line on standard error;
+`--debug` shows where they come from.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ import importlib.metadata
 import sys
 from collections.abc import Sequence
 
+import shtab
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from aquasurf_optuna._bench_command import add_bench
+from aquasurf_optuna._command_line import add_debug
+from aquasurf_optuna._dashboard_command import add_dashboard
 from aquasurf_optuna._discovered_command import add_discovered
 from aquasurf_optuna._features_command import add_features
+from aquasurf_optuna._report_command import add_report
 from aquasurf_optuna._search_command import add_search
 from aquasurf_optuna._show_command import add_show
-from aquasurf_optuna._stored_study import stored_study
 from aquasurf_optuna.exceptions import AquaSurfError
-from aquasurf_optuna.report import study_report
-from aquasurf_optuna.space import THREE_NODE_SCHEMA, SearchSpace
 
 _PROGRAM = "aquasurf"
+_COMPLETED = {"FILE": shtab.FILE, "FOLDER": shtab.DIRECTORY}
+"""What a shell offers for an option, by the word that stands for its value."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,53 +41,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         during `search`, `features` or `bench`.
 
     Raises:
-        SystemExit: After `--help` and `--version`, and with code 2 for a command line that cannot
-            be read, as argparse does.
+        SystemExit: After `--help`, `--version` and `--print-completion`, and with code 2 for a
+            command line that cannot be read, as argparse does.
+        Exception: Any error, with `--debug`.
     """
-    options = _parser().parse_args(arguments)
+    options = parser_of_commands().parse_args(arguments)
     try:
         code: int | None = options.run(options)
     except (AquaSurfError, OptunaError, SQLAlchemyError, OSError) as error:
+        if options.debug:
+            raise
         problem = (str(error) or type(error).__name__).splitlines()[0]
         print(f"{_PROGRAM}: error: {problem}", file=sys.stderr)
         return 2
     return code or 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_commands() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog=_PROGRAM, description="Find the activation function that fits your network."
+        prog=_PROGRAM,
+        description="Find the activation function that fits your network.",
+        epilog=f"`{_PROGRAM} COMMAND --help` shows how to use one.",
     )
     parser.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
+    add_debug(parser, default=False)
+    shtab.add_argument_to(
+        parser, "--print-completion", help="print a completion script for bash, zsh or tcsh"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
-
-    add_search(commands)
-    add_show(commands)
-    add_discovered(commands)
-
-    report = commands.add_parser("report", help="write the report of a stored Optuna study")
-    report.set_defaults(run=_report)
-    report.add_argument("--storage", required=True, metavar="URL", help="sqlite:///study.db, ...")
-    report.add_argument("--study", required=True, metavar="NAME", help="the study's name")
-    report.add_argument(
-        "--name", default="activation", help="name of the activation (default: %(default)s)"
-    )
-    report.add_argument(
-        "--schema",
-        default=THREE_NODE_SCHEMA,
-        help="of its search space, or four_node or coatnet (default: %(default)s)",
-    )
-    report.add_argument(
-        "--value-name",
-        default="objective value",
-        metavar="TEXT",
-        help="what the objective measures (default: %(default)s)",
-    )
-    report.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
-
-    add_features(commands)
-    add_bench(commands)
+    for add in (
+        add_search,
+        add_report,
+        add_dashboard,
+        add_show,
+        add_discovered,
+        add_features,
+        add_bench,
+    ):
+        add(commands)
+    _complete_files(parser)
     return parser
+
+
+def _complete_files(parser: argparse.ArgumentParser) -> None:
+    """Let shells offer files and folders where an option takes one."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command)
+        elif isinstance(action.metavar, str) and action.metavar.split(".")[0] in _COMPLETED:
+            action.complete = _COMPLETED[action.metavar.split(".")[0]]  # type: ignore[attr-defined]  # shtab reads this attribute
 
 
 def _version() -> str:
@@ -91,15 +99,6 @@ def _version() -> str:
         return importlib.metadata.version("aquasurf")
     except importlib.metadata.PackageNotFoundError:
         return "of a source tree that is not installed"
-
-
-def _report(options: argparse.Namespace) -> None:
-    space = SearchSpace.named(options.schema)
-    study = stored_study(options.storage, options.study)
-    path = study_report(
-        options.output, study, space, name=options.name, value_name=options.value_name
-    )
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class OperatorEffect(NamedTuple):
         return self.helps("minimize" if direction == "maximize" else "maximize")
 
 
-class _OperatorImportancesInfo(NamedTuple):
+class OperatorImportancesInfo(NamedTuple):
     direction: Direction
     effects: list[OperatorEffect]  # the most helpful first
 
@@ -90,7 +90,7 @@ def plot_operator_importances(
         AquaSurfError: If the study has several objectives.
         SpaceError: If the trials have no activation of that name, or one of another space.
     """
-    info = _get_operator_importances_info(study, space, name=name)
+    info = get_operator_importances_info(study, space, name=name)
     if not info.effects:
         return empty_figure(_TITLE, "No two complete trials differ in their operators yet.")
     figure = new_figure(_TITLE, height=190 + _ROW_HEIGHT * len(info.effects))
@@ -130,9 +130,9 @@ def plot_operator_importances(
     return figure
 
 
-def _get_operator_importances_info(
+def get_operator_importances_info(
     study: optuna.Study, space: AnySpace, *, name: str
-) -> _OperatorImportancesInfo:
+) -> OperatorImportancesInfo:
     record = read_study(study, space, name=name, baselines=())
     pairs = [
         (set(_operators(trial.expression)), trial.value)
@@ -147,7 +147,7 @@ def _get_operator_importances_info(
             effects.append(_effect(operator, with_it, without))
     sign = -1.0 if record.direction == "maximize" else 1.0
     effects.sort(key=lambda each: (sign * each.effect, each.operator))
-    return _OperatorImportancesInfo(record.direction, effects)
+    return OperatorImportancesInfo(record.direction, effects)
 
 
 def _operators(expression: Expression) -> Iterator[str]:

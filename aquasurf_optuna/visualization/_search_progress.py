@@ -34,7 +34,7 @@ _LABEL_GAP = 15.0
 _SYMBOLS = {"pruned": "x-thin-open", "failed": "cross-thin-open", "not finite": "asterisk-open"}
 
 
-class _SearchProgressInfo(NamedTuple):
+class SearchProgressInfo(NamedTuple):
     trials: tuple[TrialRecord, ...]
     direction: Direction
     best_numbers: list[int]
@@ -78,7 +78,7 @@ def plot_search_progress(
         AquaSurfError: If the study has several objectives.
         SpaceError: If the trials have no activation of that name, or one of another space.
     """
-    info = _get_search_progress_info(study, space, name=name, baselines=baselines)
+    info = get_search_progress_info(study, space, name=name, baselines=baselines)
     if info.limits is None:
         return empty_figure("Search progress", "No trial is complete yet.")
     low, high = info.limits
@@ -100,9 +100,9 @@ def plot_search_progress(
     return figure
 
 
-def _get_search_progress_info(
+def get_search_progress_info(
     study: optuna.Study, space: AnySpace, *, name: str, baselines: Baselines
-) -> _SearchProgressInfo:
+) -> SearchProgressInfo:
     record = read_study(study, space, name=name, baselines=baselines)
     complete = [trial for trial in record.trials if trial.state == "complete"]
     values = np.array([trial.value for trial in complete])
@@ -113,7 +113,7 @@ def _get_search_progress_info(
         # The best stays the best while later trials fail.
         numbers = [*numbers, record.trials[-1].number]
         best_values = [*best_values, best_values[-1]]
-    return _SearchProgressInfo(
+    return SearchProgressInfo(
         trials=record.trials,
         direction=record.direction,
         best_numbers=numbers,
@@ -151,7 +151,7 @@ def value_limits(
     return low - margin, high + margin
 
 
-def _add_baselines(figure: go.Figure, info: _SearchProgressInfo, bottom: float, top: float) -> None:
+def _add_baselines(figure: go.Figure, info: SearchProgressInfo, bottom: float, top: float) -> None:
     """Draw a line for each baseline, its label in the right margin, the best one in colour."""
     # A baseline that diverged has no place on the axis; its trials are marked as being beyond it.
     names = [name for name, value in info.baseline_values.items() if bottom <= value <= top]
@@ -181,7 +181,7 @@ def _add_baselines(figure: go.Figure, info: _SearchProgressInfo, bottom: float, 
         )
 
 
-def _add_complete(figure: go.Figure, info: _SearchProgressInfo, value_name: str) -> None:
+def _add_complete(figure: go.Figure, info: SearchProgressInfo, value_name: str) -> None:
     """Draw the best so far, and a point for every value that the axis spans."""
     figure.add_scatter(
         x=info.best_numbers,
@@ -203,7 +203,7 @@ def _add_complete(figure: go.Figure, info: _SearchProgressInfo, value_name: str)
         _add_points(figure, trials, [t.value for t in trials], label, marker, value_name)
 
 
-def _add_marks(figure: go.Figure, info: _SearchProgressInfo, value_name: str, strip: float) -> None:
+def _add_marks(figure: go.Figure, info: SearchProgressInfo, value_name: str, strip: float) -> None:
     """Mark, at the height `strip`, the trials that have no place on the axis."""
     away = "triangle-down-open" if info.direction == "maximize" else "triangle-up-open"
     groups = {

@@ -1,13 +1,21 @@
+import argparse
 import importlib.metadata
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 
-from aquasurf_optuna.cli import main
+from aquasurf_optuna.cli import main, parser_of_commands
+from aquasurf_optuna.exceptions import ExpressionError
 from tests.aquasurf_optuna.studies import FOUND, SPACE, Page, study_of
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +62,79 @@ def test_report_names_what_is_wrong(
     )
     assert "this is a folder" in folder
     assert list(tmp_path.iterdir()) == []
+
+
+def commands_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Every command of a parser, and theirs."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield command
+                yield from commands_of(command)
+
+
+COMMANDS = {command.prog: command for command in commands_of(parser_of_commands())}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_an_example_that_can_be_typed(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*name.split()[1:], "--help"])
+    shown = capsys.readouterr().out
+    examples = re.findall(r"^  (aquasurf .*)$", shown, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert f"{example} ".startswith(f"{name} ")
+        options = parser_of_commands().parse_args(shlex.split(example)[1:])
+        for file in filter(None, [getattr(options, "config", None)]):
+            assert file == "my.yaml" or (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize("words", [["--debug", "show"], ["show", "--debug"]])
+def test_debug_shows_where_an_error_comes_from(words: list[str]) -> None:
+    with pytest.raises(ExpressionError, match="relu"):
+        main([*words, "relu("])
+
+
+def test_an_error_without_debug_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "relu(" in failure(capsys, "show", "relu(")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_shells_complete_the_commands(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert all(name.split()[1] in script for name in COMMANDS)
+
+
+def completed(words: str, folder: Path, script: Path) -> list[str]:
+    """What bash offers for a command line that is typed so far."""
+    program = f"""
+        source {script}
+        COMP_WORDS=({words} ""); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        $(complete -p aquasurf | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_offers_commands_options_and_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", "bash"])
+    script = tmp_path / "completion.sh"
+    script.write_text(capsys.readouterr().out)
+    (tmp_path / "mine.yaml").touch()
+    assert {"search", "show", "bench"} <= set(completed("aquasurf", tmp_path, script))
+    assert "mine.yaml" in completed("aquasurf search --config", tmp_path, script)
 
 
 def test_a_mistyped_storage_leaves_no_database_behind(

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from scipy.stats import ttest_ind
 
 from aquasurf_optuna.visualization import plot_operator_importances
-from aquasurf_optuna.visualization._operator_importances import _get_operator_importances_info
+from aquasurf_optuna.visualization._operator_importances import get_operator_importances_info
 from aquasurf_optuna.visualization._style import Direction
 from tests.aquasurf_optuna.studies import SPACE, Row, study_of
 
@@ -25,7 +25,7 @@ ROWS: list[Row] = [
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_effects_are_differences_of_means(direction: Direction) -> None:
-    info = _get_operator_importances_info(
+    info = get_operator_importances_info(
         study_of(ROWS, direction=direction), SPACE, name="activation"
     )
     assert {each.operator for each in info.effects} == {"add", "max", *NAMES}
@@ -65,7 +65,7 @@ def test_what_helps_and_what_harms() -> None:
 
 def test_one_trial_on_a_side_has_no_interval() -> None:
     rows: list[Row] = [("add(tanh(x),elu(x))", 0.5), ("add(erf(x),elu(x))", 0.7)]
-    info = _get_operator_importances_info(study_of(rows), SPACE, name="activation")
+    info = get_operator_importances_info(study_of(rows), SPACE, name="activation")
     assert [each.operator for each in info.effects] == ["erf", "tanh"]
     assert all(math.isnan(each.half) for each in info.effects)
     assert not any(e.helps("maximize") or e.harms("maximize") for e in info.effects)

@@ -10,15 +10,15 @@ from aquasurf_optuna.expression import BASELINES, Expression
 from aquasurf_optuna.space import SearchSpace
 from aquasurf_optuna.visualization import plot_search_progress
 from aquasurf_optuna.visualization._search_progress import (
-    _get_search_progress_info,
-    _SearchProgressInfo,
+    SearchProgressInfo,
+    get_search_progress_info,
 )
 from aquasurf_optuna.visualization._trials import Baselines, read_study
 from tests.aquasurf_optuna.studies import FOUND, OTHER, RELU, SPACE, TANH, study_of
 
 
-def info_of(study: optuna.Study, baselines: Baselines = BASELINES) -> _SearchProgressInfo:
-    return _get_search_progress_info(study, SPACE, name="activation", baselines=baselines)
+def info_of(study: optuna.Study, baselines: Baselines = BASELINES) -> SearchProgressInfo:
+    return get_search_progress_info(study, SPACE, name="activation", baselines=baselines)
 
 
 def trace(figure: go.Figure, name: str) -> go.Scatter:
