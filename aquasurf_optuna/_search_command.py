@@ -1,4 +1,8 @@
-"""The command `aquasurf search`: the whole job from a LightningCLI configuration."""
+"""The command `aquasurf search`: the whole job from a LightningCLI configuration.
+
+Options that are not its own are LightningCLI's, so that a command line of
+`python -m lightning_modules fit` becomes a search when its first words are replaced.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from aquasurf_optuna._command_line import add_command
 _INTERRUPTED = 130
 _EXAMPLES = (
     "aquasurf search --config examples/configs/all_cnn_c_digits.yaml --trials 40",
-    "aquasurf search --config my.yaml --storage sqlite:///team.db -- --trainer.max_epochs 5",
+    "aquasurf search --config my.yaml --storage sqlite:///team.db --trainer.max_epochs 5",
 )
 
 
@@ -20,7 +24,8 @@ def add_search(commands: Any) -> None:
     parser = add_command(
         commands,
         "search",
-        summary="search with a LightningCLI configuration: every trial is one run of it",
+        summary="search with a LightningCLI configuration: every trial is one run of it; other "
+        "options than those below go to LightningCLI",
         examples=_EXAMPLES,
     )
     parser.set_defaults(run=_search)
@@ -53,9 +58,7 @@ def add_search(commands: Any) -> None:
         "--pool", type=int, default=500, help="candidates with features (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="the sampler's (default: %(default)s)")
-    parser.add_argument(
-        "more", nargs="*", metavar="-- ...", help="more arguments, for LightningCLI"
-    )
+    parser.set_defaults(passes_on=True)
 
 
 def _search(options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command line that cannot be read, as argparse does.
         Exception: Any error, with `--debug`.
     """
-    options = parser_of_commands().parse_args(arguments)
+    options = parsed(arguments)
     try:
         code: int | None = options.run(options)
     except (AquaSurfError, OptunaError, SQLAlchemyError, OSError) as error:
@@ -55,6 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{_PROGRAM}: error: {problem}", file=sys.stderr)
         return 2
     return code or 0
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command line.
+
+    Returns:
+        Its options; those of another program, where the command hands them on, as `more`.
+
+    Raises:
+        SystemExit: As for `main`.
+    """
+    parser = parser_of_commands()
+    options, more = parser.parse_known_args(arguments)
+    if more and not getattr(options, "passes_on", False):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    options.more = [word for word in more if word != "--"]
+    return options
 
 
 def parser_of_commands() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from aquasurf_optuna.cli import main, parser_of_commands
+from aquasurf_optuna.cli import main, parsed, parser_of_commands
 from aquasurf_optuna.exceptions import ExpressionError
 from tests.aquasurf_optuna.studies import FOUND, SPACE, Page, study_of
 
@@ -87,9 +87,25 @@ def test_every_command_shows_an_example_that_can_be_typed(
     assert examples
     for example in examples:
         assert f"{example} ".startswith(f"{name} ")
-        options = parser_of_commands().parse_args(shlex.split(example)[1:])
+        options = parsed(shlex.split(example)[1:])
         for file in filter(None, [getattr(options, "config", None)]):
             assert file == "my.yaml" or (ROOT / file).is_file()
+
+
+def test_options_of_lightning_go_to_it_in_their_order() -> None:
+    words = "search --config a.yaml --trainer.max_epochs 5 --trials 9 --data.init_args.size 8"
+    for line in (words, words.replace(" --trainer", " -- --trainer").replace(" --trials 9", "")):
+        options = parsed(line.split())
+        assert options.more == ["--trainer.max_epochs", "5", "--data.init_args.size", "8"]
+    assert parsed(words.split()).trials == 9
+
+
+def test_no_other_command_takes_options_that_it_does_not_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["show", "relu(x)", "--trainer.max_epochs", "5"])
+    assert "unrecognized arguments: --trainer.max_epochs 5" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--debug", "show"], ["show", "--debug"]])
