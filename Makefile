@@ -5,12 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test slow format clean help
+.PHONY: quickstart test slow docs format clean help
 
 help:
 	@echo "make quickstart  find an activation function for a small network (about 5 minutes)"
 	@echo "make test        ruff, mypy and pytest"
 	@echo "make slow        the tests that make test leaves out"
+	@echo "make docs        the documentation as a site, in site/"
 	@echo "make format      let ruff format the code"
 	@echo "make clean       remove the environment and what the examples wrote"
 
@@ -26,6 +27,10 @@ test: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# The variable silences a notice of the theme's that is not about this build.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -38,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) quickstart_output multi_objective_output
+	rm -rf $(VENV) site quickstart_output multi_objective_output

@@ -159,6 +159,7 @@ class AquaSurfSampler(BaseSampler):
         self._maps = Maps(self._search, self._sites)
         self._seed = int(self._rng.integers(_SEED_LIMIT))
         self._told_exhausted = False
+        self._told_unnamed = False
         self._lock = threading.RLock()
 
     def infer_relative_search_space(
@@ -213,7 +214,13 @@ class AquaSurfSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Tell the base sampler; mark a failure, to tell it from a worker that died."""
+        """Tell the base sampler; mark a failure, to tell it from a worker that died.
+
+        Warn once of a trial that asked for no function of this sampler's: its objective may have
+        used another name.
+        """
+        if state == TrialState.COMPLETE:
+            self._tell_unnamed(trial)
         if state == TrialState.FAIL:
             study._storage.set_trial_system_attr(trial._trial_id, FAILED_KEY, True)
         self._base_sampler.after_trial(study, trial, state, values)
@@ -497,6 +504,17 @@ class AquaSurfSampler(BaseSampler):
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         reader = HistoryReader([site.reader for site in self._sites], self._running_timeout)
         return reader.read(trials, study.directions, exclude=exclude)
+
+    def _tell_unnamed(self, trial: FrozenTrial) -> None:
+        known = any(site.space.is_suggested(trial.params, site.name) for site in self._sites)
+        if not known and not self._told_unnamed:
+            self._told_unnamed = True
+            names = " or ".join(repr(site.name) for site in self._sites)
+            _logger.warning(
+                f"trial {trial.number} has no function of the name {names}; its parameters are "
+                f"{sorted(trial.params)}. If its objective suggests a space under another name, "
+                "AquaSurfSampler({name: space}) is told of it"
+            )
 
     def _tell_exhausted(self, fixed: Fixed) -> None:
         if not any(fixed) and not self._told_exhausted:

@@ -36,6 +36,7 @@ from aquasurf_optuna.features._feature import FisherFeature
 from aquasurf_optuna.space import SearchSpace
 
 DEFAULT_METRIC = "validation_accuracy"
+"""What searches on a table maximise unless told otherwise."""
 ACTIVATION = "activation"
 """The name under which a table's objective suggests its function."""
 

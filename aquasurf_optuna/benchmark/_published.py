@@ -24,10 +24,10 @@ from aquasurf_optuna.exceptions import BenchmarkError
 
 _SITE = "https://act-bench.s3.us-west-2.amazonaws.com"
 
-# Name of the table -> where it is published.
 PUBLISHED: dict[str, str] = {
     name: f"{_SITE}/{name}.json" for name in ("act-bench-cnn", "act-bench-resnet", "act-bench-vit")
 }
+"""Name of a table of the paper -> where it is published."""
 
 _PIECE = 1 << 18
 _TIMEOUT = 60.0

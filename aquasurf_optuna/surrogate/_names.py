@@ -22,8 +22,8 @@ from aquasurf_optuna.surrogate._umap_regressors import UmapForestSurrogate, Umap
 Recipe: TypeAlias = Callable[[str, int], Surrogate]
 """Makes a surrogate of the features to use and the seed."""
 
-#: The surrogate where none is asked for.
 DEFAULT_SURROGATE = "gp"
+"""The surrogate where none is asked for."""
 
 
 def _gp(features: str, random_state: int) -> Surrogate:

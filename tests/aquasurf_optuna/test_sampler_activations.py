@@ -91,6 +91,24 @@ def test_a_product_of_spaces_is_searched_to_its_end() -> None:
     assert len([m for m in messages if "(stem) and" in m and "is tried, running" in m]) == 1
 
 
+def test_an_objective_that_uses_another_name_is_told_so_once() -> None:
+    study = optuna.create_study(sampler=AquaSurfSampler(FLAT, baselines=(), seed=0))
+    with optuna_log() as messages:
+        study.optimize(lambda trial: float(FLAT.suggest(trial, "act").depth), n_trials=3)
+    [warning] = [m for m in messages if "has no function of the name" in m]
+    assert "trial 0 has no function of the name 'activation'" in warning
+    assert "its parameters are ['act.0']" in warning
+
+
+def test_an_objective_that_uses_one_of_the_names_is_told_nothing() -> None:
+    sampler = AquaSurfSampler({"stem": FLAT, "head": FLAT}, baselines=(), seed=0)
+    with optuna_log() as messages:
+        optuna.create_study(sampler=sampler).optimize(
+            lambda trial: float(FLAT.suggest(trial, "head").depth), n_trials=2
+        )
+    assert not [m for m in messages if "has no function of the name" in m]
+
+
 def test_baselines_stand_at_every_site(small: Catalogue) -> None:
     study = optuna.create_study(sampler=sampler_of(small, baselines=("relu(x)", "tanh(x)")))
     study.optimize(lambda t: float(len(str(suggested(t, SMALL)))), n_trials=3)
