@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aquasurf_optuna.expression import Expression, program_of, run_program
+from aquasurf_optuna.expression import Expression
+from aquasurf_optuna.kernels import Computation, Kernel, checked_kernel, default_kernel
 
 
 class Activation(nn.Module):
@@ -22,45 +23,64 @@ class Activation(nn.Module):
         expression: The function, as text or parsed.
         inplace: Accepted because networks pass it to their activations; the input is left alone
             either way, and the result is the same.
+        kernel: How it is computed: `"composed"` of torch's functions, `"recomputed"` (only the
+            input is kept for the backward pass), `"fused"` (so, and compiled to one kernel forward
+            and one backward), or `"auto"`, which fuses a function that is computed often enough to
+            pay for it. The numbers are the same up to rounding. None for what the environment
+            variable `AQUASURF_KERNEL` says, `"auto"` without it. See `docs/kernels.md`.
 
     Raises:
         ExpressionError: If a text does not name a function.
+        KernelError: If `kernel` is none of these.
         TypeError: If `inplace` is not a bool.
     """
 
-    def __init__(self, expression: str | Expression, *, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        expression: str | Expression,
+        *,
+        inplace: bool = False,
+        kernel: Kernel | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(inplace, bool):
             raise TypeError(f"inplace must be True or False, got {inplace!r}")
         self.expression = as_expression(expression)
-        self._program = program_of(self.expression)
+        self.kernel = default_kernel() if kernel is None else checked_kernel(kernel)
+        self._computation = Computation(self.expression, self.kernel)
 
     def forward(self, x: Tensor) -> Tensor:
         """Evaluate the function elementwise; see `Expression.__call__`."""
-        result = run_program(self._program, x)
+        result = self._computation(x)
         # A caller may change the result in place; it must not be the input under another name.
         return torch.clone(x) if result is x else result
 
     def __getstate__(self) -> dict[str, Any]:
         # Functions of the user's operators cannot all be pickled; the expression names them.
-        return {name: value for name, value in self.__dict__.items() if name != "_program"}
+        return {name: value for name, value in self.__dict__.items() if name != "_computation"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call] # torch leaves it untyped
-        self._program = program_of(self.expression)
+        self._computation = Computation(self.expression, self.kernel)
 
     def extra_repr(self) -> str:
         """Show the function in the network's printed form."""
         return str(self.expression)
 
     @staticmethod
-    def factory(expression: str | Expression) -> ActivationFactory:
+    def factory(expression: str | Expression, *, kernel: Kernel | None = None) -> ActivationFactory:
         """Return a picklable callable that makes a fresh `Activation` at each call.
+
+        Args:
+            expression: The function, as text or parsed.
+            kernel: As for `Activation`.
 
         Raises:
             ExpressionError: If a text does not name a function.
+            KernelError: If `kernel` is none of its words.
         """
-        return ActivationFactory(Activation, as_expression(expression))
+        more = {} if kernel is None else {"kernel": checked_kernel(kernel)}
+        return ActivationFactory(Activation, as_expression(expression), **more)
 
 
 class ActivationFactory(functools.partial[Activation]):
@@ -80,7 +100,7 @@ class ActivationFactory(functools.partial[Activation]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActivationFactory):
             return NotImplemented
-        return self.expression == other.expression
+        return (self.expression, self.keywords) == (other.expression, other.keywords)
 
     def __hash__(self) -> int:
         return hash(self.expression)

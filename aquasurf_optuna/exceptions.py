@@ -37,6 +37,10 @@ class OperatorError(AquaSurfError, ValueError):
     """A function cannot be registered as an operator."""
 
 
+class KernelError(AquaSurfError, ValueError):
+    """An activation was asked to be computed in a way that there is not."""
+
+
 class SpaceError(AquaSurfError, ValueError):
     """A schema, an index or an expression does not fit a search space."""
 

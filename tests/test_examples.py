@@ -123,7 +123,7 @@ def test_the_code_about_plots_runs(tmp_path: Path) -> None:
     drawn = {path.stem for path in tmp_path.glob("*.html")}
     assert drawn == {
         "plot_search_progress", "plot_value_histogram", "plot_operator_importances",
-        "plot_predictions", "report", "function", "functions", "spectra", "inputs",
+        "plot_predictions", "report", "function", "functions", "spectra", "inputs", "dark",
     }  # fmt: skip
     page = (ROOT / "docs/plots.md").read_text()
     of_their_own = {"plot_comparison", "plot_embedding", "plot_search_bands"}

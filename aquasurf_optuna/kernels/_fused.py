@@ -1,0 +1,101 @@
+"""One kernel for the value of a function and one for its backward pass, by Inductor.
+
+Inductor writes Triton on a GPU and vectorised C++ on a processor. A kernel takes flat tensors of
+any length, so that each is compiled once for a function, a dtype and a kind of device, whatever
+shapes come; it is kept for the process, and Inductor's own cache keeps what it built on disk.
+Tensors of 16 bits are computed in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from aquasurf_optuna.kernels._chain import PLAIN, slope_of, value_of
+from aquasurf_optuna.kernels._plan import Plan
+from aquasurf_optuna.kernels._vectorised import VECTORISED
+
+_EXAMPLE_LENGTH = 64
+# A kernel's threads are those of the caller at each call, not those of its first one.
+_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"cpp.dynamic_threads": True}}
+
+_logger = logging.getLogger(__name__)
+_lock = threading.RLock()
+_failures: dict[str, str] = {}
+
+
+class Kernels(NamedTuple):
+    """The two kernels of a function.
+
+    Attributes:
+        forward: Flat x -> flat value.
+        backward: Flat x and flat gradient of the value -> flat gradient of x.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return the tensor in which values are computed: float32 for those of 16 bits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def failure(device: str) -> str | None:
+    """Return why kernels cannot be compiled for a kind of device, or None."""
+    return _failures.get(device)
+
+
+def kernels_of(
+    plan: Plan, dtype: torch.dtype, device: torch.device, *, careful: bool
+) -> Kernels | None:
+    """Return the kernels of a function, compiled at the first call; None where that fails.
+
+    A failure counts for the kind of device, and is not tried again: there is no compiler, or the
+    process may start none.
+    """
+    if device.type in _failures:
+        return None
+    with _lock:
+        try:
+            return _compiled(plan, dtype, device, careful)
+        except Exception as error:  # whatever a compiler's absence looks like
+            _failures[device.type] = f"{type(error).__name__}: {error}"
+            _logger.info("no fused kernels on %s: %s", device.type, error)
+            return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: bool) -> Kernels:
+    # float64 keeps torch's own functions: the others have float32's digits.
+    replaced = VECTORISED if device.type == "cpu" and dtype != torch.float64 else PLAIN
+
+    def forward(x: Tensor) -> Tensor:
+        return value_of(plan, wide(x), replaced).to(x.dtype)
+
+    def backward(x: Tensor, gradient: Tensor) -> Tensor:
+        slope = slope_of(plan, wide(x), replaced, careful=careful)
+        return (slope * wide(gradient)).to(x.dtype)
+
+    example = torch.zeros(_EXAMPLE_LENGTH, dtype=dtype, device=device)
+    # Two tensors: of one that comes twice a trace makes one input.
+    return Kernels(_built(forward, example), _built(backward, example, torch.zeros_like(example)))
+
+
+def _built(function: Callable[..., Tensor], *examples: Tensor) -> Callable[..., Tensor]:
+    with torch.no_grad(), torch.autocast(examples[0].device.type, enabled=False):
+        # A graph of its own, with code of its own: Dynamo limits how often one code is compiled.
+        graph = make_fx(function)(*examples)
+        options = _OPTIONS.get(examples[0].device.type)
+        built: Callable[..., Tensor] = torch.compile(
+            graph, dynamic=True, fullgraph=True, options=options
+        )
+        built(*examples)  # fails here, if it fails
+    return built

@@ -1,0 +1,139 @@
+r"""Derivatives of the operators: what a chain rule multiplies.
+
+`SLOPES[name](functions, y, *arguments)` returns the partial derivative by each argument, where `y`
+is the operator's value there and `functions` the functions in use (see `_vectorised`). Where a
+function has a kink the value is torch's: 0 for `relu` at 0, a half to each side of `max` where both
+are equal. Formulas are the textbook's; those with a name in brackets need a remark:
+
+- `swish`, `elish`, `mish`, `gelu`: the factor that vanishes comes first, so that it meets no
+  infinity within the range of the dtype.
+- `arcsinh`, `arctan`, `softsign`: squares may overflow to infinity; their reciprocal is 0 then.
+- `pow`: where the value is 0, or the base 0 and the exponent not negative, the slope by the
+  exponent is 0; of a negative base it is NaN, since no power is beside that of a whole exponent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+Function = Callable[..., Tensor]
+Functions = Mapping[str, Function]
+Slope = float | Tensor
+
+_TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+_ROOT_HALF = math.sqrt(0.5)
+_ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def _bell(x: Tensor) -> Tensor:
+    return _TWO_OVER_ROOT_PI * torch.exp(-x * x)
+
+
+def _i0e(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
+    return functions["bessel_i1e"](x) - torch.sign(x) * y
+
+
+def _i1e(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
+    # The quotient tends to a half at 0.
+    quotient = torch.where(x == 0, 0.5, y / torch.where(x == 0, 1.0, x))
+    return functions["bessel_i0e"](x) - torch.sign(x) * y - quotient
+
+
+def _selu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    return torch.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
+
+
+def _swish(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    return s * (1.0 + x * (1.0 - s))
+
+
+def _elish(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    below = torch.clamp(x, max=0.0)
+    return torch.where(
+        x < 0, s * (torch.exp(below) + torch.expm1(below) * (1.0 - s)), s * (1.0 + x * (1.0 - s))
+    )
+
+
+def _gelu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    below = 0.5 * (1.0 + torch.erf(_ROOT_HALF * x))
+    return below + x * (_ONE_OVER_ROOT_TWO_PI * torch.exp(-0.5 * x * x))
+
+
+def _mish(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
+    t = torch.tanh(functions["softplus"](x))
+    return t + x * ((1.0 - t * t) * torch.sigmoid(x))
+
+
+def _hard_sigmoid(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    inner = 0.2 * x + 0.5
+    return torch.where((inner >= 0.0) & (inner <= 1.0), 0.2, torch.zeros_like(x))
+
+
+def _step(x: Tensor, below: float) -> Tensor:
+    return torch.where(x > 0, 1.0, torch.full_like(x, below))
+
+
+UNARY: Mapping[str, Callable[[Functions, Tensor, Tensor], Slope]] = {
+    "negative": lambda f, y, x: -1.0,
+    "abs": lambda f, y, x: torch.sign(x),
+    "reciprocal": lambda f, y, x: -y * y,
+    "square": lambda f, y, x: 2.0 * x,
+    "exp": lambda f, y, x: y,
+    "erf": lambda f, y, x: _bell(x),
+    "erfc": lambda f, y, x: -_bell(x),
+    "sinh": lambda f, y, x: f["cosh"](x),
+    "cosh": lambda f, y, x: f["sinh"](x),
+    "tanh": lambda f, y, x: 1.0 - y * y,
+    "expm1": lambda f, y, x: y + 1.0,
+    "sigmoid": lambda f, y, x: y * (1.0 - y),
+    "log_sigmoid": lambda f, y, x: torch.sigmoid(-x),
+    "arcsinh": lambda f, y, x: torch.rsqrt(x * x + 1.0),
+    "arctan": lambda f, y, x: 1.0 / (x * x + 1.0),
+    "bessel_i0e": _i0e,
+    "bessel_i1e": _i1e,
+    "relu": lambda f, y, x: _step(x, 0.0),
+    "elu": lambda f, y, x: torch.where(x > 0, 1.0, y + 1.0),
+    "selu": _selu,
+    "swish": _swish,
+    "softplus": lambda f, y, x: torch.sigmoid(x),
+    "softsign": lambda f, y, x: torch.square(1.0 / (1.0 + torch.abs(x))),
+    "hard_sigmoid": _hard_sigmoid,
+    "elish": _elish,
+    "gelu": _gelu,
+    "leakyrelu": lambda f, y, x: _step(x, 0.01),
+    "mish": _mish,
+}
+"""Slope of each unary operator that has one; the numbers and `identity` are no steps of a plan."""
+
+
+def _pow(y: Tensor, a: Tensor, b: Tensor) -> tuple[Slope, Slope]:
+    power = torch.pow(a, b - 1.0)
+    by_base = torch.where((b == 0) | (power == 0), 0.0, b * power)
+    by_exponent = torch.where((y == 0) | ((a == 0) & (b >= 0)), 0.0, y * torch.log(a))
+    return by_base, by_exponent
+
+
+def _chosen(first: Tensor, second: Tensor) -> tuple[Slope, Slope]:
+    """Return the share of the larger one, a half each where they are equal."""
+    half = torch.where(first == second, 0.5, torch.zeros_like(first + second))
+    return torch.where(first > second, 1.0, half), torch.where(second > first, 1.0, half)
+
+
+BINARY: Mapping[str, Callable[[Tensor, Tensor, Tensor], tuple[Slope, Slope]]] = {
+    "add": lambda y, a, b: (1.0, 1.0),
+    "sub": lambda y, a, b: (1.0, -1.0),
+    "mul": lambda y, a, b: (b, a),
+    "div": lambda y, a, b: (1.0 / b, -y / b),
+    "pow": _pow,
+    "max": lambda y, a, b: _chosen(a, b),
+    "min": lambda y, a, b: _chosen(-a, -b),
+}
+"""Slopes of each binary operator by its two arguments."""

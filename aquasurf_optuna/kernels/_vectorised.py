@@ -1,0 +1,132 @@
+"""Functions that compilers for processors do not vectorise, made of those that they do.
+
+For float32; each keeps six digits at least, wherever the result is a normal number. Elsewhere, and
+in float64, torch's own are used. Bessel functions are Chebyshev series (Clenshaw's recurrence),
+fitted here to SciPy's values; `erfc` is W. J. Cody's exponential times a series in 1/(1 + z/2).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import scipy.special
+import torch
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+from torch import Tensor
+
+_SPLIT = 8.0  # between the two series of the Bessel functions
+_NEAR, _FAR = 20, 8  # their terms
+_ERFC_TERMS = 18
+_GRID = 16.0  # multiples of 1/16 up to 16 have squares that float32 holds exactly
+
+
+def clenshaw(coefficients: Sequence[float], t: Tensor) -> Tensor:
+    """Return a Chebyshev series at `t` in [-1, 1]."""
+    twice = 2.0 * t
+    later, last = torch.zeros_like(t), torch.zeros_like(t)
+    for each in reversed(coefficients[1:]):
+        later, last = twice * later - last + each, later
+    return t * later - last + coefficients[0]
+
+
+def _fitted(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]], n_terms: int
+) -> list[float]:
+    nodes = chebyshev.chebpts1(n_terms)
+    found: list[float] = chebyshev.chebfit(nodes, function(nodes), n_terms - 1).tolist()
+    return found
+
+
+@functools.cache
+def _bessel_series(order: int) -> tuple[list[float], list[float]]:
+    """Return the series for |x| up to 8, divided by x**order, and of sqrt(x) times the rest."""
+    scaled = (scipy.special.i0e, scipy.special.i1e)[order]
+
+    def near(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = np.maximum((t + 1.0) * (_SPLIT / 2), 1e-9)
+        values: NDArray[np.float64] = scaled(x) / x**order
+        return values
+
+    def far(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        x = _SPLIT / np.maximum((t + 1.0) / 2, 1e-12)
+        values: NDArray[np.float64] = scaled(x) * np.sqrt(x)
+        return values
+
+    return _fitted(near, _NEAR), _fitted(far, _FAR)
+
+
+def _bessel(x: Tensor, order: int) -> Tensor:
+    near, far = _bessel_series(order)
+    size = torch.abs(x)
+    inner, outer = torch.clamp(size, max=_SPLIT), torch.clamp(size, min=_SPLIT)
+    close = clenshaw(near, inner * (2.0 / _SPLIT) - 1.0)
+    away = clenshaw(far, (2.0 * _SPLIT) / outer - 1.0) * torch.rsqrt(outer)
+    if order == 0:
+        return torch.where(size <= _SPLIT, close, away)
+    return torch.where(size <= _SPLIT, close * x, torch.copysign(away, x))
+
+
+def bessel_i0e(x: Tensor) -> Tensor:
+    """Return exp(-|x|) I0(x)."""
+    return _bessel(x, 0)
+
+
+def bessel_i1e(x: Tensor) -> Tensor:
+    """Return exp(-|x|) I1(x)."""
+    return _bessel(x, 1)
+
+
+@functools.cache
+def _erfc_series() -> list[float]:
+    def scaled(t: NDArray[np.float64]) -> NDArray[np.float64]:
+        u = np.maximum((t + 1.0) / 2, 1e-12)
+        values: NDArray[np.float64] = scipy.special.erfcx(2.0 * (1.0 / u - 1.0)) / u
+        return values
+
+    return _fitted(scaled, _ERFC_TERMS)
+
+
+def erfc(x: Tensor) -> Tensor:
+    """Return 1 - erf(x)."""
+    z = torch.clamp(torch.abs(x), max=16.0)
+    u = 2.0 / (2.0 + z)
+    # exp(-z * z) would lose digits with its argument's; the square of a short number loses none.
+    short = torch.round(z * _GRID) / _GRID
+    bell = torch.exp(-short * short) * torch.exp((short - z) * (short + z))
+    tail = clenshaw(_erfc_series(), 2.0 * u - 1.0) * u * bell
+    # NaN is neither below 0 nor above, and comes through z.
+    return torch.where(x < 0, 2.0 - tail, tail)
+
+
+def cosh(x: Tensor) -> Tensor:
+    """Return the hyperbolic cosine."""
+    # The square of exp(x / 2) overflows only where the result does.
+    root = torch.exp(0.5 * torch.abs(x))
+    return (0.5 * root) * root + (0.5 / root) / root
+
+
+def sinh(x: Tensor) -> Tensor:
+    """Return the hyperbolic sine."""
+    size = torch.abs(x)
+    root = torch.exp(0.5 * size)
+    grown = torch.expm1(torch.clamp(size, max=1.0))
+    small = 0.5 * (grown + grown / (grown + 1.0))
+    return torch.copysign(
+        torch.where(size < 1.0, small, (0.5 * root) * root - (0.5 / root) / root), x
+    )
+
+
+VECTORISED: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {
+        "bessel_i0e": bessel_i0e,
+        "bessel_i1e": bessel_i1e,
+        "cosh": cosh,
+        "erfc": erfc,
+        "sinh": sinh,
+    }
+)
+"""By the name of the operator."""
