@@ -18,8 +18,8 @@ from torch import Tensor
 
 from aquasurf_optuna.exceptions import KernelError
 from aquasurf_optuna.expression import Expression, program_of, run_program
-from aquasurf_optuna.kernels._chain import is_supported, slope_of
-from aquasurf_optuna.kernels._function import Elementwise, is_wrapped
+from aquasurf_optuna.kernels._chain import is_supported, slope_of, value_of
+from aquasurf_optuna.kernels._function import LEAST, Elementwise, is_wrapped
 from aquasurf_optuna.kernels._fused import failure, kernels_of, wide
 from aquasurf_optuna.kernels._plan import INPUT, Plan, plan_of
 
@@ -141,7 +141,7 @@ class Computation:
         return kernels_of(self._plan, x.dtype, x.device, careful=self._is_careful)
 
     def _warn_without(self, x: Tensor) -> None:
-        if not self._warned and x.numel() and self._compiled(x) is None:
+        if not self._warned and x.numel() >= LEAST and self._compiled(x) is None:
             self._warned = True
             warnings.warn(
                 f"kernel='fused' cannot be had on {x.device.type} here "
@@ -157,11 +157,12 @@ class Computation:
 
 @functools.lru_cache(maxsize=4096)
 def needs_care(plan: Plan) -> bool:
-    """Say whether the plain chain rule gives NaN somewhere where the careful one does not."""
+    """Say whether the plain chain rule has a NaN where a function is finite and has a slope."""
     sizes = torch.cat(
         [torch.tensor(_PROBES), torch.logspace(-8, 8, 65), torch.linspace(1, 100, 67)]
     )
     x = torch.cat([sizes, -sizes])
     with torch.no_grad():
         plain, careful = slope_of(plan, x, careful=False), slope_of(plan, x, careful=True)
-    return bool((plain.isnan() & ~careful.isnan()).any())
+        finite = value_of(plan, x).isfinite()
+    return bool((finite & plain.isnan() & ~careful.isnan()).any())

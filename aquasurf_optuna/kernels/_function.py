@@ -16,6 +16,9 @@ from aquasurf_optuna.kernels._chain import slope_of, value_of
 from aquasurf_optuna.kernels._fused import kernels_of, wide
 from aquasurf_optuna.kernels._plan import Plan
 
+LEAST = 64
+"""Of fewer numbers no kernel is called: a kernel for any length has another for a single number."""
+
 
 class Elementwise:
     """A function in the form in which autograd applies it.
@@ -67,7 +70,7 @@ class Elementwise:
             return slope_of(self.plan, wide(x), careful=self.careful)
 
     def _kernels(self, x: Tensor) -> Any:
-        if not self.fused or x.numel() == 0 or is_wrapped(x):
+        if not self.fused or x.numel() < LEAST or is_wrapped(x):
             return None
         return kernels_of(self.plan, x.dtype, x.device, careful=self.careful)
 

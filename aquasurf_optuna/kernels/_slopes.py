@@ -74,7 +74,7 @@ def _mish(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 def _hard_sigmoid(_: Functions, y: Tensor, x: Tensor) -> Tensor:
     inner = 0.2 * x + 0.5
-    return torch.where((inner >= 0.0) & (inner <= 1.0), 0.2, torch.zeros_like(x))
+    return torch.where((inner > 0.0) & (inner < 1.0), 0.2, torch.zeros_like(x))
 
 
 def _step(x: Tensor, below: float) -> Tensor:
