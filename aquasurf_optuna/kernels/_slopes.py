@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from aquasurf_optuna.kernels._vectorised import SELU_ALPHA, SELU_SCALE
+
 Function = Callable[..., Tensor]
 Functions = Mapping[str, Function]
 Slope = float | Tensor
@@ -27,8 +29,6 @@ Slope = float | Tensor
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 _ROOT_HALF = math.sqrt(0.5)
 _ONE_OVER_ROOT_TWO_PI = 1.0 / math.sqrt(2.0 * math.pi)
-_SELU_ALPHA = 1.6732632423543772848170429916717
-_SELU_SCALE = 1.0507009873554804934193349852946
 
 
 def _bell(x: Tensor) -> Tensor:
@@ -46,7 +46,9 @@ def _i1e(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _selu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
-    return torch.where(x > 0, _SELU_SCALE, y + _SELU_SCALE * _SELU_ALPHA)
+    return torch.where(
+        x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * torch.exp(torch.clamp(x, max=0.0))
+    )
 
 
 def _swish(_: Functions, y: Tensor, x: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def _gelu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _mish(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
-    t = torch.tanh(functions["softplus"](x))
+    t = functions["tanh"](functions["softplus"](x))
     return t + x * ((1.0 - t * t) * torch.sigmoid(x))
 
 
@@ -100,7 +102,7 @@ UNARY: Mapping[str, Callable[[Functions, Tensor, Tensor], Slope]] = {
     "bessel_i0e": _i0e,
     "bessel_i1e": _i1e,
     "relu": lambda f, y, x: _step(x, 0.0),
-    "elu": lambda f, y, x: torch.where(x > 0, 1.0, y + 1.0),
+    "elu": lambda f, y, x: torch.where(x > 0, 1.0, torch.exp(torch.clamp(x, max=0.0))),
     "selu": _selu,
     "swish": _swish,
     "softplus": lambda f, y, x: torch.sigmoid(x),

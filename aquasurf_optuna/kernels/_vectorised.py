@@ -1,4 +1,4 @@
-"""Functions that compilers for processors do not vectorise, made of those that they do.
+"""Functions that compilers for processors do not vectorise, or slowly, made of those that they do.
 
 For float32; each keeps six digits at least, wherever the result is a normal number. Elsewhere, and
 in float64, torch's own are used. Bessel functions are Chebyshev series (Clenshaw's recurrence),
@@ -8,6 +8,7 @@ fitted here to SciPy's values; `erfc` is W. J. Cody's exponential times a series
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -18,9 +19,17 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from torch import Tensor
 
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
 _SPLIT = 8.0  # between the two series of the Bessel functions
 _NEAR, _FAR = 20, 8  # their terms
 _ERFC_TERMS = 18
+# Taylor's series up to here, and a difference beyond, which loses no more than two bits there.
+_EXPM1_SMALL, _LOG1P_SMALL = 0.35, 0.25
+_EXPM1 = [1.0 / math.factorial(n) for n in range(1, 9)]
+_LOG1P = [(-1.0) ** n / (n + 1) for n in range(14)]
+_LARGEST_SQUARED = 1e4
 _GRID = 16.0  # multiples of 1/16 up to 16 have squares that float32 holds exactly
 
 
@@ -113,20 +122,92 @@ def sinh(x: Tensor) -> Tensor:
     """Return the hyperbolic sine."""
     size = torch.abs(x)
     root = torch.exp(0.5 * size)
-    grown = torch.expm1(torch.clamp(size, max=1.0))
+    grown = expm1(torch.clamp(size, max=1.0))
     small = 0.5 * (grown + grown / (grown + 1.0))
     return torch.copysign(
         torch.where(size < 1.0, small, (0.5 * root) * root - (0.5 / root) / root), x
     )
 
 
+def expm1(x: Tensor) -> Tensor:
+    """Return exp(x) - 1."""
+    small = _horner(_EXPM1, x) * x
+    return torch.where(torch.abs(x) < _EXPM1_SMALL, small, torch.exp(x) - 1.0)
+
+
+def _log1p(u: Tensor) -> Tensor:
+    """Return log(1 + u) of a number that is not negative."""
+    small = _horner(_LOG1P, u) * u
+    return torch.where(u < _LOG1P_SMALL, small, torch.log(1.0 + u))
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Return the hyperbolic tangent."""
+    below = expm1(-2.0 * torch.abs(x))
+    return torch.copysign(-below / (2.0 + below), x)
+
+
+def elu(x: Tensor) -> Tensor:
+    """Return x above 0 and exp(x) - 1 below."""
+    return torch.where(x > 0, x, expm1(torch.clamp(x, max=0.0)))
+
+
+def selu(x: Tensor) -> Tensor:
+    """Return a multiple of x above 0, and of exp(x) - 1 below."""
+    below = SELU_ALPHA * expm1(torch.clamp(x, max=0.0))
+    return SELU_SCALE * torch.where(x > 0, x, below)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """Return log(1 + exp(x))."""
+    return torch.clamp(x, min=0.0) + _log1p(torch.exp(-torch.abs(x)))
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """Return -log(1 + exp(-x))."""
+    return torch.clamp(x, max=0.0) - _log1p(torch.exp(-torch.abs(x)))
+
+
+def arcsinh(x: Tensor) -> Tensor:
+    """Return the inverse of the hyperbolic sine."""
+    size = torch.abs(x)
+    # Squares of larger numbers overflow, and their sum with 1 is no other number by then.
+    inner = torch.clamp(size, max=_LARGEST_SQUARED)
+    root = torch.sqrt(inner * inner + 1.0)
+    near = _log1p(inner + inner * inner / (1.0 + root))
+    return torch.copysign(
+        torch.where(size <= _LARGEST_SQUARED, near, torch.log(size) + math.log(2.0)), x
+    )
+
+
+def mish(x: Tensor) -> Tensor:
+    """Return x times the hyperbolic tangent of softplus."""
+    return x * tanh(softplus(x))
+
+
+def _horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Return a polynomial, its coefficients from the constant on."""
+    value = torch.full_like(x, coefficients[-1])
+    for each in reversed(coefficients[:-1]):
+        value = value * x + each
+    return value
+
+
 VECTORISED: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
     {
+        "arcsinh": arcsinh,
         "bessel_i0e": bessel_i0e,
         "bessel_i1e": bessel_i1e,
         "cosh": cosh,
+        "elu": elu,
         "erfc": erfc,
+        "expm1": expm1,
+        "log_sigmoid": log_sigmoid,
+        "mish": mish,
+        "selu": selu,
         "sinh": sinh,
+        "softplus": softplus,
+        "tanh": tanh,
     }
 )
 """By the name of the operator."""

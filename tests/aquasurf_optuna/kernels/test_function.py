@@ -55,7 +55,8 @@ def test_every_layout(text: str, kernel: str, layout: str) -> None:
     expected = value_and_gradient(Activation(text, kernel="composed"), x)
     found = value_and_gradient(Activation(text, kernel=kernel), x)  # type: ignore[arg-type]  # one of its words
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=3e-6, atol=3e-7)
+        # Where a slope vanishes it is the difference of nearly equal numbers.
+        torch.testing.assert_close(one, other, rtol=3e-6, atol=2e-6)
         assert one.shape == other.shape
     assert found[0].stride() == expected[0].stride()
 
