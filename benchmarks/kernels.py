@@ -37,6 +37,7 @@ from lightning_modules.models import AllCnnC, ResNet56
 SHAPES = {"All-CNN-C": (32, 96, 32, 32), "ResNet-50": (8, 256, 56, 56)}
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"All-CNN-C": AllCnnC, "ResNet-56": ResNet56}
 OUTPUT = Path("benchmarks/results/kernels.md")
+TITLE = "Time and memory of the paper's functions"
 WARMUP = 2
 IMAGES = 32
 
@@ -206,7 +207,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     make = networks_table if options.networks else functions_table
     where = options.device if options.device == "cuda" else f"{options.threads} threads"
-    text = f"torch {torch.__version__}, {where}, medians of {options.repeats} repeats.\n\n"
+    title = "Training steps with the paper's functions" if options.networks else TITLE
+    again = "python -m benchmarks.kernels" + (" --networks" if options.networks else "")
+    text = f"# {title}\n\nTo make this again: `{again}`. "
+    text += f"torch {torch.__version__}, {where}, medians of {options.repeats} repeats.\n\n"
     text += "\n".join(make(options.device, options.repeats)) + "\n"
     if options.output is not None:
         write_whole(options.output, text.encode(), what="a table")

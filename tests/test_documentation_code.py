@@ -83,6 +83,7 @@ images = torch.randn(8, 3, 32, 32)
     "guide-lightning.md": ("", {}),
     "guide-script.md": ("", {"n_jobs=2": "n_jobs=1"}),
     "index.md": ("", {}),
+    "kernels.md": ("", {}),
     "newcomer.md": ("", {"pool_size=300": "pool_size=30", "n_trials=40": "n_trials=10"}),
     "precompute.md": (
         SMALL

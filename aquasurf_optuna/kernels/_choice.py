@@ -98,6 +98,9 @@ class Computation:
         self._is_careful = needs_care(self._plan)
         self._recomputed = Elementwise(self._plan, careful=self._is_careful, fused=False)
         self._fused = Elementwise(self._plan, careful=self._is_careful, fused=True)
+        self._is_single = len(self._plan) == 1 or (
+            len(self._plan) == 2 and self._plan[1].operator in _SINGLE
+        )
         self._warned = False
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -149,10 +152,6 @@ class Computation:
                 KernelWarning,
                 stacklevel=4,
             )
-
-    @property
-    def _is_single(self) -> bool:
-        return len(self._plan) == 1 or (len(self._plan) == 2 and self._plan[1].operator in _SINGLE)
 
 
 @functools.lru_cache(maxsize=4096)

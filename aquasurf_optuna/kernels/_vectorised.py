@@ -1,8 +1,9 @@
 """Functions that compilers for processors do not vectorise, or slowly, made of those that they do.
 
 For float32; each keeps six digits at least, wherever the result is a normal number. Elsewhere, and
-in float64, torch's own are used. Bessel functions are Chebyshev series (Clenshaw's recurrence),
-fitted here to SciPy's values; `erfc` is W. J. Cody's exponential times a series in 1/(1 + z/2).
+in float64, torch's own are used. Bessel functions and `erfc` are polynomials (by Horner's rule)
+through SciPy's values at Chebyshev's points: in x up to 8 and in 1/x beyond, times a root; and in
+1/(1 + x/2), times exp(-x^2).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946
 
 _SPLIT = 8.0  # between the two series of the Bessel functions
-_NEAR, _FAR = 20, 8  # their terms
-_ERFC_TERMS = 18
+_NEAR, _FAR = 18, 6  # their terms
+_ERFC_TERMS = 12
 # Taylor's series up to here, and a difference beyond, which loses no more than two bits there.
 _EXPM1_SMALL, _LOG1P_SMALL = 0.35, 0.25
 _EXPM1 = [1.0 / math.factorial(n) for n in range(1, 9)]
@@ -33,20 +34,21 @@ _LARGEST_SQUARED = 1e4
 _GRID = 16.0  # multiples of 1/16 up to 16 have squares that float32 holds exactly
 
 
-def clenshaw(coefficients: Sequence[float], t: Tensor) -> Tensor:
-    """Return a Chebyshev series at `t` in [-1, 1]."""
-    twice = 2.0 * t
-    later, last = torch.zeros_like(t), torch.zeros_like(t)
-    for each in reversed(coefficients[1:]):
-        later, last = twice * later - last + each, later
-    return t * later - last + coefficients[0]
+def horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """Return a polynomial, its coefficients from the constant on."""
+    value = torch.full_like(x, coefficients[-1])
+    for each in reversed(coefficients[:-1]):
+        value = value * x + each
+    return value
 
 
 def _fitted(
     function: Callable[[NDArray[np.float64]], NDArray[np.float64]], n_terms: int
 ) -> list[float]:
+    """Return the polynomial that is a function at Chebyshev's points in [-1, 1]."""
     nodes = chebyshev.chebpts1(n_terms)
-    found: list[float] = chebyshev.chebfit(nodes, function(nodes), n_terms - 1).tolist()
+    series = chebyshev.chebfit(nodes, function(nodes), n_terms - 1)
+    found: list[float] = chebyshev.cheb2poly(series).tolist()
     return found
 
 
@@ -72,8 +74,8 @@ def _bessel(x: Tensor, order: int) -> Tensor:
     near, far = _bessel_series(order)
     size = torch.abs(x)
     inner, outer = torch.clamp(size, max=_SPLIT), torch.clamp(size, min=_SPLIT)
-    close = clenshaw(near, inner * (2.0 / _SPLIT) - 1.0)
-    away = clenshaw(far, (2.0 * _SPLIT) / outer - 1.0) * torch.rsqrt(outer)
+    close = horner(near, inner * (2.0 / _SPLIT) - 1.0)
+    away = horner(far, (2.0 * _SPLIT) / outer - 1.0) * torch.rsqrt(outer)
     if order == 0:
         return torch.where(size <= _SPLIT, close, away)
     return torch.where(size <= _SPLIT, close * x, torch.copysign(away, x))
@@ -106,7 +108,7 @@ def erfc(x: Tensor) -> Tensor:
     # exp(-z * z) would lose digits with its argument's; the square of a short number loses none.
     short = torch.round(z * _GRID) / _GRID
     bell = torch.exp(-short * short) * torch.exp((short - z) * (short + z))
-    tail = clenshaw(_erfc_series(), 2.0 * u - 1.0) * u * bell
+    tail = horner(_erfc_series(), 2.0 * u - 1.0) * u * bell
     # NaN is neither below 0 nor above, and comes through z.
     return torch.where(x < 0, 2.0 - tail, tail)
 
@@ -131,13 +133,13 @@ def sinh(x: Tensor) -> Tensor:
 
 def expm1(x: Tensor) -> Tensor:
     """Return exp(x) - 1."""
-    small = _horner(_EXPM1, x) * x
+    small = horner(_EXPM1, x) * x
     return torch.where(torch.abs(x) < _EXPM1_SMALL, small, torch.exp(x) - 1.0)
 
 
 def _log1p(u: Tensor) -> Tensor:
     """Return log(1 + u) of a number that is not negative."""
-    small = _horner(_LOG1P, u) * u
+    small = horner(_LOG1P, u) * u
     return torch.where(u < _LOG1P_SMALL, small, torch.log(1.0 + u))
 
 
@@ -183,14 +185,6 @@ def arcsinh(x: Tensor) -> Tensor:
 def mish(x: Tensor) -> Tensor:
     """Return x times the hyperbolic tangent of softplus."""
     return x * tanh(softplus(x))
-
-
-def _horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Return a polynomial, its coefficients from the constant on."""
-    value = torch.full_like(x, coefficients[-1])
-    for each in reversed(coefficients[:-1]):
-        value = value * x + each
-    return value
 
 
 VECTORISED: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
