@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -148,6 +149,18 @@ def test_a_whole_network_compiles_without_a_break_and_exports(text: str, kernel:
         torch.testing.assert_close(one, parameter.grad)
     exported = torch.export.export(network, (x,))
     torch.testing.assert_close(exported.module()(x), network(x))
+
+
+@pytest.mark.parametrize("kernel", ["auto", "fused"])
+def test_a_network_becomes_onnx(kernel: str) -> None:
+    text = "mul(sigmoid(softsign(x)),elu(x))"
+    network = nn.Sequential(nn.Linear(8, 8), Activation(text, kernel=kernel)).eval()  # type: ignore[arg-type]  # one of its words
+    x = inputs()[0, 0]
+    program = torch.onnx.export(network, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    session = ReferenceEvaluator(program.model_proto)
+    [found] = session.run(None, {program.model_proto.graph.input[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), network(x).detach())
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
