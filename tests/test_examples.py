@@ -309,7 +309,7 @@ def test_two_objectives_make_a_front_of_functions(
     assert sorted(float(accuracy) for accuracy, _, _ in front) == pytest.approx(
         sorted(trial.values[0] for trial in study.best_trials), abs=1e-3
     )
-    assert "Plotly.newPlot(" in (tmp_path / "report.html").read_text()
+    assert "<figure " in (tmp_path / "report.html").read_text()
     # Again, and there is nothing left to train.
     multi_objective.main(arguments)
     assert capsys.readouterr().out == printed

@@ -157,11 +157,11 @@ class Computation:
 @functools.lru_cache(maxsize=4096)
 def needs_care(plan: Plan) -> bool:
     """Say whether the plain chain rule has a NaN where a function is finite and has a slope."""
-    sizes = torch.cat(
-        [torch.tensor(_PROBES), torch.logspace(-8, 8, 65), torch.linspace(1, 100, 67)]
-    )
-    x = torch.cat([sizes, -sizes])
-    with torch.no_grad():
+    # A network may be built on a device where tensors have no numbers.
+    with torch.no_grad(), torch.device("cpu"):
+        small_to_large, between = torch.logspace(-8, 8, 65), torch.linspace(1, 100, 67)
+        sizes = torch.cat([torch.tensor(_PROBES), small_to_large, between]).float()
+        x = torch.cat([sizes, -sizes])
         plain, careful = slope_of(plan, x, careful=False), slope_of(plan, x, careful=True)
         finite = value_of(plan, x).isfinite()
     return bool((finite & plain.isnan() & ~careful.isnan()).any())

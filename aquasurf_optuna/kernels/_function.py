@@ -6,6 +6,7 @@ the slope is an ordinary function of the input (`_chain`).
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ class Elementwise:
         """Return the value, without a graph of its own where a kernel computes it."""
         kernels = self._kernels(x)
         if kernels is None:
-            with torch.autocast(x.device.type, enabled=False):
+            with _without_autocast(x):
                 return value_of(self.plan, wide(x)).to(x.dtype)
         source = dense(x)
         return like(kernels.forward(flat(source)), source)
@@ -66,7 +67,7 @@ class Elementwise:
 
     def slope(self, x: Tensor) -> Tensor:
         """Return the slope by torch's own functions, in the dtype in which it is computed."""
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x):
             return slope_of(self.plan, wide(x), careful=self.careful)
 
     def _kernels(self, x: Tensor) -> Any:
@@ -108,6 +109,13 @@ class _Applied(_Kept):
         (x,) = ctx.saved_tensors
         slope: Tensor = ctx.function.slope(x)
         return (slope * wide(tangent)).to(x.dtype)
+
+
+def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Let functions keep the dtype they are given; not every kind of device changes it."""
+    if torch.amp.is_autocast_available(x.device.type):
+        return torch.autocast(x.device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def is_wrapped(x: Tensor) -> bool:

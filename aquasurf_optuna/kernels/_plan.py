@@ -96,7 +96,8 @@ class _Builder:
     def _apply(self, operator: str, *places: int) -> int:
         numbers = [step.number for step in (self._steps[p] for p in places) if step.is_number]
         if len(numbers) == len(places):
-            values = [torch.tensor(number, dtype=torch.float64) for number in numbers]
+            # A network may be built on a device where tensors have no numbers.
+            values = [torch.tensor(n, dtype=torch.float64, device="cpu") for n in numbers]
             return self._add(Step("", number=float(OPERATORS[operator].function(*values))))
         kept = self._without_effect(operator, *places)
         if kept is not None:

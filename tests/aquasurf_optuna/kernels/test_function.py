@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from aquasurf_optuna.activation import Activation
 from aquasurf_optuna.exceptions import KernelError
 from aquasurf_optuna.kernels import KernelWarning, _choice, _fused
+from aquasurf_optuna.kernels._plan import plan_of
 
 # Of Table 1; a function whose slope needs care; one of a single operator.
 TEXTS = ("mul(swish(x),erfc(bessel_i0e(x)))", "tanh(exp(x))", "relu(x)")
@@ -205,6 +206,15 @@ def test_the_environment_and_the_factory_say_which(monkeypatch: pytest.MonkeyPat
     assert factory().kernel == factory(inplace=True).kernel == "composed"
     assert factory != Activation.factory("tanh(x)")
     assert pickle.loads(pickle.dumps(factory())).kernel == "composed"
+
+
+def test_it_can_be_built_where_tensors_have_no_numbers() -> None:
+    _choice.needs_care.cache_clear()
+    plan_of.cache_clear()
+    with torch.device("meta"):
+        activation = Activation("add(selu(one(x)),tanh(exp(x)))")
+    assert activation(torch.zeros(3)).device == torch.device("cpu")
+    assert activation(torch.zeros(3, device="meta")).shape == (3,)
 
 
 # What "auto" does
