@@ -2,12 +2,12 @@
 
 Compiling takes seconds, so it pays only for a function that is computed on many numbers. `"auto"`
 counts them, and compiles when as many have come as take about as long to compute as to compile for.
-The count, and not a clock, decides: a run with the same seed computes the same numbers.
+The count of each activation, and neither a clock nor what else the process has done, decides: a
+training with the same seed computes the same numbers, wherever it runs.
 """
 
 from __future__ import annotations
 
-import collections
 import functools
 import os
 import warnings
@@ -36,10 +36,10 @@ Kernel = Literal["auto", "composed", "recomputed", "fused"]
 VARIABLE = "AQUASURF_KERNEL"
 """The environment variable that says what an activation takes which is not told."""
 
-ENOUGH = {"cpu": 2**30, "cuda": 2**35}
-"""Numbers, by kind of device, after which a function is compiled for: on two cores compiling takes
-4 seconds, and composing takes that much longer for about so many; on a GPU compiling takes as long,
-and numbers a thirtieth."""
+ENOUGH = {"cpu": 2**26, "cuda": 2**31}
+"""Numbers, by kind of device, after which an activation is compiled: on two cores compiling takes
+4 seconds, and composing takes that much longer for 2^30 numbers, which a network of 16 activations
+then has seen; on a GPU compiling takes as long, and numbers a thirtieth."""
 
 LARGE = 2**24
 """A tensor of so many numbers is enough by itself: what composing keeps of it is hundreds of MB."""
@@ -53,8 +53,6 @@ _SINGLE = frozenset(
 )
 # Where the slopes are compared: the places that overflow and underflow, and between them.
 _PROBES = (0.0, -0.0, 1e-30, 1e30, float("inf"))
-
-_counts: collections.Counter[tuple[Plan, torch.dtype, str]] = collections.Counter()
 
 
 class KernelWarning(UserWarning):
@@ -102,6 +100,7 @@ class Computation:
             len(self._plan) == 2 and self._plan[1].operator in _SINGLE
         )
         self._warned = False
+        self._count = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the function's value; see `Expression.__call__`."""
@@ -134,9 +133,8 @@ class Computation:
         enough = ENOUGH.get(x.device.type)
         if enough is None or self._is_single or is_wrapped(x) or failure(x.device.type):
             return before
-        key = (self._plan, x.dtype, x.device.type)
-        _counts[key] += x.numel()
-        if _counts[key] < enough and x.numel() < LARGE:
+        self._count += x.numel()
+        if self._count < enough and x.numel() < LARGE:
             return before
         return before if self._compiled(x) is None else "fused"
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -220,39 +219,30 @@ def test_it_can_be_built_where_tensors_have_no_numbers() -> None:
 # What "auto" does
 
 
-@contextlib.contextmanager
-def counted_from_zero() -> Iterator[None]:
-    kept = dict(_choice._counts)
-    _choice._counts.clear()
-    yield
-    _choice._counts.clear()
-    _choice._counts.update(kept)
-
-
 def test_auto_compiles_when_enough_numbers_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
     monkeypatch.setattr(_choice, "kernels_of", lambda *_, **__: compiled.append(1))
     monkeypatch.setitem(_choice.ENOUGH, "cpu", 1000)
     x = torch.randn(300)
-    with counted_from_zero():
-        first, second = Activation("mul(tanh(x),erf(x))"), Activation("mul(tanh(x),erf(x))")
-        for number in range(5):
-            (first if number % 2 else second)(x)
-            # Both count as one function.
-            assert len(compiled) == max(0, number - 2)
-        Activation("relu(x)")(torch.randn(5000))
-        assert len(compiled) == 2
+    activation = Activation("mul(tanh(x),erf(x))")
+    for number in range(5):
+        activation(x)
+        # What another activation has seen does not count.
+        Activation("mul(tanh(x),erf(x))")(x)
+        assert len(compiled) == max(0, number - 2)
+    Activation("relu(x)")(torch.randn(5000))
+    assert len(compiled) == 2
 
 
 def test_a_large_tensor_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
     monkeypatch.setattr(_choice, "kernels_of", lambda *_, **__: compiled.append(1))
     monkeypatch.setattr(_choice, "LARGE", 50)
-    with counted_from_zero():
-        Activation("mul(tanh(x),erf(x))")(torch.randn(49))
-        assert not compiled
-        Activation("mul(tanh(x),erf(x))")(torch.randn(50))
-        assert compiled
+    activation = Activation("mul(tanh(x),erf(x))")
+    activation(torch.randn(49))
+    assert not compiled
+    activation(torch.randn(50))
+    assert compiled
 
 
 def test_without_a_compiler_the_numbers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,9 +257,8 @@ def test_without_a_compiler_the_numbers_are_the_same(monkeypatch: pytest.MonkeyP
     expected = value_and_gradient(Activation(TEXTS[0], kernel="recomputed"), x)
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
-    with counted_from_zero():
-        monkeypatch.setattr(_choice, "LARGE", 1)
-        Activation(TEXTS[0])(x)  # silently
+    monkeypatch.setattr(_choice, "LARGE", 1)
+    Activation(TEXTS[0])(x)  # silently
 
 
 def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
