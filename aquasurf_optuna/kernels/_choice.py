@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ VARIABLE = "AQUASURF_KERNEL"
 
 ENOUGH = {"cpu": 2**26, "cuda": 2**31}
 """Numbers, by kind of device, after which an activation is compiled: on two cores compiling takes
-4 seconds, and composing takes that much longer for 2^30 numbers, which a network of 16 activations
-then has seen; on a GPU compiling takes as long, and numbers a thirtieth."""
+some seconds, and composing takes that much longer for 2^30 numbers, which a network of 16
+activations then has seen; on a GPU compiling takes as long, and numbers a thirtieth."""
 
 LARGE = 2**24
 """A tensor of so many numbers is enough by itself: what composing keeps of it is hundreds of MB."""
@@ -77,7 +77,7 @@ def checked_kernel(kernel: str, *, of: str = "kernel") -> Kernel:
     known = get_args(Kernel)
     if kernel not in known:
         raise KernelError(f"{of} must be one of {', '.join(known)}, got {kernel!r}")
-    return kernel  # type: ignore[return-value]  # it is one of these words
+    return cast(Kernel, kernel)
 
 
 class Computation:

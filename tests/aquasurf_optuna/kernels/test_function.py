@@ -13,12 +13,12 @@ from torch.utils.checkpoint import checkpoint
 
 from aquasurf_optuna.activation import Activation
 from aquasurf_optuna.exceptions import KernelError
-from aquasurf_optuna.kernels import KernelWarning, _choice, _fused
+from aquasurf_optuna.kernels import Kernel, KernelWarning, _choice, _fused
 from aquasurf_optuna.kernels._plan import plan_of
 
 # Of Table 1; a function whose slope needs care; one of a single operator.
 TEXTS = ("mul(swish(x),erfc(bessel_i0e(x)))", "tanh(exp(x))", "relu(x)")
-KERNELS = ("composed", "recomputed", "fused")
+KERNELS: tuple[Kernel, ...] = ("composed", "recomputed", "fused")
 
 # The compiler's own warnings differ between machines and versions.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -51,10 +51,10 @@ def value_and_gradient(activation: nn.Module, x: Tensor) -> tuple[Tensor, Tensor
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kernel", ["recomputed", "fused"])
 @pytest.mark.parametrize("text", TEXTS)
-def test_every_layout(text: str, kernel: str, layout: str) -> None:
+def test_every_layout(text: str, kernel: Kernel, layout: str) -> None:
     x = LAYOUTS[layout](inputs())
     expected = value_and_gradient(Activation(text, kernel="composed"), x)
-    found = value_and_gradient(Activation(text, kernel=kernel), x)  # type: ignore[arg-type]  # one of its words
+    found = value_and_gradient(Activation(text, kernel=kernel), x)
     for one, other in zip(found, expected, strict=True):
         # Where a slope vanishes it is the difference of nearly equal numbers.
         torch.testing.assert_close(one, other, rtol=3e-6, atol=2e-6)
@@ -64,22 +64,22 @@ def test_every_layout(text: str, kernel: str, layout: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("kernel", ["recomputed", "fused"])
-def test_every_dtype(kernel: str, dtype: torch.dtype) -> None:
+def test_every_dtype(kernel: Kernel, dtype: torch.dtype) -> None:
     x = inputs(dtype)
     wide = x if dtype == torch.float64 else x.float()
     expected = value_and_gradient(Activation(TEXTS[0], kernel="composed"), wide)
-    found = value_and_gradient(Activation(TEXTS[0], kernel=kernel), x)  # type: ignore[arg-type]  # one of its words
+    found = value_and_gradient(Activation(TEXTS[0], kernel=kernel), x)
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == dtype
         torch.testing.assert_close(one, other.to(dtype))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_result_can_be_changed_in_place(kernel: str) -> None:
+def test_a_result_can_be_changed_in_place(kernel: Kernel) -> None:
     x = inputs()
     before = x.clone()
     for given in (x, x.clone().requires_grad_()):
-        result = Activation(TEXTS[0], kernel=kernel)(given)  # type: ignore[arg-type]  # one of its words
+        result = Activation(TEXTS[0], kernel=kernel)(given)
         result.add_(1.0).sum()
     assert torch.equal(x, before)
 
@@ -99,26 +99,26 @@ def saved_bytes(activation: nn.Module, x: Tensor) -> int:
 
 
 @pytest.mark.parametrize("kernel", ["recomputed", "fused"])
-def test_only_the_input_is_kept(kernel: str) -> None:
+def test_only_the_input_is_kept(kernel: Kernel) -> None:
     text = "mul(hard_sigmoid(hard_sigmoid(x)),elu(x))"
     x = inputs()
     size = x.numel() * x.element_size()
-    assert saved_bytes(Activation(text, kernel=kernel), x) == size  # type: ignore[arg-type]  # one of its words
+    assert saved_bytes(Activation(text, kernel=kernel), x) == size
     assert saved_bytes(nn.SiLU(), inputs()) == size
     assert saved_bytes(Activation(text, kernel="composed"), inputs()) > 2 * size
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_first_and_second_derivatives(kernel: str) -> None:
+def test_first_and_second_derivatives(kernel: Kernel) -> None:
     x = inputs(torch.float64).flatten()[:8].requires_grad_()
-    activation = Activation(TEXTS[0], kernel=kernel)  # type: ignore[arg-type]  # one of its words
+    activation = Activation(TEXTS[0], kernel=kernel)
     assert torch.autograd.gradcheck(activation, (x,))
     assert torch.autograd.gradgradcheck(activation, (x,))
 
 
 @pytest.mark.parametrize("kernel", ["recomputed", "fused"])
-def test_transforms_of_functions(kernel: str) -> None:
-    activation = Activation(TEXTS[0], kernel=kernel)  # type: ignore[arg-type]  # one of its words
+def test_transforms_of_functions(kernel: Kernel) -> None:
+    activation = Activation(TEXTS[0], kernel=kernel)
     plain = Activation(TEXTS[0], kernel="composed")
     x, tangent = inputs(torch.float64)[0, 0], inputs(torch.float64)[1, 1]
     slopes = torch.func.vmap(torch.func.grad(lambda row: activation(row).sum()))(x)
@@ -135,9 +135,9 @@ def value_and_gradient_of_sum(activation: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("kernel", ["auto", "fused"])
-def test_a_whole_network_compiles_without_a_break_and_exports(text: str, kernel: str) -> None:
+def test_a_whole_network_compiles_without_a_break_and_exports(text: str, kernel: Kernel) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(8, 8), Activation(text, kernel=kernel), nn.Linear(8, 2))  # type: ignore[arg-type]  # one of its words
+    network = nn.Sequential(nn.Linear(8, 8), Activation(text, kernel=kernel), nn.Linear(8, 2))
     x = inputs()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), network(x))
@@ -152,9 +152,9 @@ def test_a_whole_network_compiles_without_a_break_and_exports(text: str, kernel:
 
 
 @pytest.mark.parametrize("kernel", ["auto", "fused"])
-def test_a_network_becomes_onnx(kernel: str) -> None:
+def test_a_network_becomes_onnx(kernel: Kernel) -> None:
     text = "mul(sigmoid(softsign(x)),elu(x))"
-    network = nn.Sequential(nn.Linear(8, 8), Activation(text, kernel=kernel)).eval()  # type: ignore[arg-type]  # one of its words
+    network = nn.Sequential(nn.Linear(8, 8), Activation(text, kernel=kernel)).eval()
     x = inputs()[0, 0]
     program = torch.onnx.export(network, (x,), dynamo=True, verbose=False)
     assert program is not None
@@ -164,9 +164,9 @@ def test_a_network_becomes_onnx(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_autocast_and_checkpoints(kernel: str) -> None:
+def test_autocast_and_checkpoints(kernel: Kernel) -> None:
     torch.manual_seed(0)
-    activation = Activation("mul(sigmoid(softsign(x)),elu(x))", kernel=kernel)  # type: ignore[arg-type]  # one of its words
+    activation = Activation("mul(sigmoid(softsign(x)),elu(x))", kernel=kernel)
     network = nn.Sequential(nn.Linear(8, 8), activation, nn.Linear(8, 1))
     x = inputs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -181,8 +181,8 @@ def test_autocast_and_checkpoints(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_what_no_function_takes_is_refused(kernel: str) -> None:
-    activation = Activation("mul(tanh(x),erf(x))", kernel=kernel)  # type: ignore[arg-type]  # one of its words
+def test_what_no_function_takes_is_refused(kernel: Kernel) -> None:
+    activation = Activation("mul(tanh(x),erf(x))", kernel=kernel)
     with pytest.raises(TypeError, match=r"needs a floating tensor, got torch\.int64"):
         activation(torch.arange(3))
 
