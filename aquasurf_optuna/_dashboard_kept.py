@@ -66,7 +66,7 @@ class _Snapshot:
 
     attributes: dict[str, Any]
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: ARG002 - the storage's signature
         return self.attributes
 
 
