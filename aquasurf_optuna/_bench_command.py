@@ -7,14 +7,15 @@ is named by import paths, so that the file describes any task.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from types import NoneType
 from typing import Any
 
-from aquasurf_optuna._command_line import add_command
-from aquasurf_optuna._described import called, read_yaml
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from aquasurf_optuna._command_line import Command
+from aquasurf_optuna._described import called
 from aquasurf_optuna._whole_file import write_whole
 from aquasurf_optuna.benchmark import (
     DEFAULT_METRIC,
@@ -30,7 +31,7 @@ from aquasurf_optuna.benchmark import (
     comparison_markdown,
     curves_of,
 )
-from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.exceptions import AquaSurfError, SettingsError
 from aquasurf_optuna.features.featurizer import FisherFeaturizer
 from aquasurf_optuna.visualization import plot_search_bands
 from aquasurf_optuna.visualization._page import Section, page
@@ -40,100 +41,100 @@ _SAMPLERS = ("aquasurf", "tpe", "gp", "cmaes", "random")
 _TRAINING_OF = "lightning_modules.configured_training.training_of"
 _FEATURIZER_OF = "lightning_modules.features.featurizer_of"
 
-_PLAN_KINDS: dict[str, tuple[type, ...]] = {
-    "name": (str,),
-    "space": (str,),
-    "seeds": (list,),
-    "classes": (int,),
-    "n": (int, NoneType),
-    "invalid_sample": (int,),
-    "spread_seeds": (list,),
-    "spread_sample": (int,),
-    "seed": (int,),
-}
-_BUILD_KINDS: dict[str, tuple[type, ...]] = {
-    **_PLAN_KINDS,
-    "config": (str,),
-    "training": (dict,),
-    "featurizer": (dict,),
-    "output": (str,),
-    "folder": (str,),
-    "jobs": (int,),
-}
 
-
-@dataclasses.dataclass(frozen=True)
-class _Build:
-    """What the YAML file and the command line say of a build; see `build_table`."""
-
-    plan: BuildPlan
-    training: Mapping[str, Any]
-    featurizer: Mapping[str, Any]
-    output: str
-    folder: str | None
-    jobs: int
-
-
-def add_bench(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    parser = add_command(
-        commands,
-        "bench",
-        summary="compare searches on a table of trained functions, or build such a table",
-        examples=[
-            "aquasurf bench --data act-bench-digits-cnn --samplers aquasurf tpe --repeats 10",
-            "aquasurf bench build --config examples/bench_digits_cnn.yaml",
-        ],
-    )
-    parser.set_defaults(run=run_bench)
+def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--data", metavar="TABLE", help="its name or its file; without it, the names are listed"
+        "--data",
+        type=str | None,
+        metavar="TABLE",
+        help="its name or its file; without it, the names are listed",
     )
     parser.add_argument(
         "--samplers",
+        type=str,
         nargs="+",
         default=list(_SAMPLERS),
         metavar="NAME",
         help="aquasurf, aquasurf:paper, tpe, tpe-multivariate, gp, cmaes, nsgaii, random, "
-        f"tpe:valid, ... (default: {' '.join(_SAMPLERS)})",
+        "tpe:valid, ...",
     )
-    parser.add_argument(
-        "--repeats", type=int, default=100, help="searches of each (default: %(default)s)"
-    )
+    parser.add_argument("--repeats", type=int, default=100, help="searches of each")
     parser.add_argument(
         "--trials",
         type=int,
         default=100,
-        help="evaluations of each search, after the first functions (default: %(default)s)",
+        help="evaluations of each search, after the first functions",
     )
     parser.add_argument(
         "--start",
+        type=str,
         choices=list(STARTS),
         default="random",
-        help="what a search begins with: ReLU and seven random functions (default), or the "
-        "baselines",
+        help="what a search begins with: ReLU and seven random functions, or the baselines",
+    )
+    parser.add_argument("--metric", type=str, default=DEFAULT_METRIC, help="what is searched")
+    parser.add_argument(
+        "--pool-size", type=int | None, help="functions that aquasurf draws at a time; null for all"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes; -1 for one a core")
+    parser.add_argument(
+        "--kept",
+        type=str | None,
+        metavar="FILE",
+        help="where searches are kept as they end, and read from",
     )
     parser.add_argument(
-        "--metric", default=DEFAULT_METRIC, help="what is searched (default: %(default)s)"
+        "--again",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="samplers to run anew all the same",
     )
     parser.add_argument(
-        "--pool-size", type=int, help="functions that aquasurf draws at a time (default: all)"
+        "--output", type=str | None, metavar="FILE.md", help="write the result there too"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, help="processes; -1 for one a core (default: %(default)s)"
+        "--plot", type=str | None, metavar="FILE.html", help="write a figure of the best so far"
     )
-    parser.add_argument(
-        "--kept", metavar="FILE", help="where searches are kept as they end, and read from"
-    )
-    parser.add_argument(
-        "--again", nargs="+", default=[], metavar="NAME", help="samplers to run anew all the same"
-    )
-    parser.add_argument("--output", metavar="FILE.md", help="write the result there too")
-    parser.add_argument("--plot", metavar="FILE.html", help="write a figure of the best so far")
-    _add_build(parser.add_subparsers(metavar="build"))
 
 
-def run_bench(options: argparse.Namespace) -> int:
+def _add_build_options(parser: ArgumentParser) -> None:
+    parser.add_class_arguments(BuildPlan, None)
+    parser.add_argument(
+        "--lightning_config",
+        type=str | None,
+        metavar="FILE",
+        help="what trains, and whose first batch is measured: a file as for `python -m "
+        "lightning_modules fit --config`",
+    )
+    for what, returned in (
+        ("training", "what trains: a callable of a function's text and a seed"),
+        ("featurizer", "a FisherFeaturizer"),
+    ):
+        parser.add_argument(
+            f"--{what}",
+            type=dict[str, Any] | None,
+            metavar="MAPPING",
+            help=f"in its place: `call`, the import path of a callable that returns {returned}, "
+            "and `arguments`, its keyword arguments",
+        )
+    parser.add_argument("--jobs", type=PositiveInt, default=1, help="processes")
+    parser.add_argument(
+        "--output",
+        type=str | None,
+        metavar="FILE",
+        help="the table (default: the name and .json.gz)",
+    )
+    parser.add_argument(
+        "--folder",
+        type=str | None,
+        metavar="FOLDER",
+        help="where what is measured is kept until the end (default: beside the table)",
+    )
+
+
+def _run(options: Namespace) -> int:
     """Compare samplers on a table, or list the tables, and return the exit code.
 
     Raises:
@@ -173,28 +174,32 @@ def run_bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_build(options: argparse.Namespace) -> int:
+def _run_build(options: Namespace) -> int:
     """Build a table, and return the exit code.
 
     Raises:
         AquaSurfError: If a setting cannot be used, or the build fails.
     """
-    build = _build_of(options)
+    plan = BuildPlan(**{field.name: options[field.name] for field in dataclasses.fields(BuildPlan)})
+    makers = [
+        _described(options, what, default)
+        for what, default in (("training", _TRAINING_OF), ("featurizer", _FEATURIZER_OF))
+    ]
     try:
-        training = called(build.training, "training", object)
+        training = called(makers[0], "training", object)
         if not callable(training):
             raise AquaSurfError(
-                f"{build.training['call']} must return what trains: a callable of a function's "
+                f"{makers[0]['call']} must return what trains: a callable of a function's "
                 f"text and a seed, got {type(training).__name__}"
             )
-        featurizer = called(build.featurizer, "featurizer", FisherFeaturizer)
+        featurizer = called(makers[1], "featurizer", FisherFeaturizer)
         result = build_table(
-            build.plan,
+            plan,
             training,
             featurizer,
-            output=build.output,
-            folder=build.folder,
-            jobs=build.jobs,
+            output=options.output or f"{plan.name}.json.gz",
+            folder=options.folder,
+            jobs=options.jobs,
         )
     except KeyboardInterrupt:
         print(
@@ -206,58 +211,17 @@ def run_build(options: argparse.Namespace) -> int:
     return 0
 
 
-def _add_build(commands: Any) -> None:
-    parser = add_command(
-        commands,
-        "build",
-        summary="train every function of a space, and write a table",
-        examples=["aquasurf bench build --config examples/bench_digits_cnn.yaml --jobs 2"],
-    )
-    parser.set_defaults(run=run_build)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML: what to build")
-    parser.add_argument("--jobs", type=int, dest="build_jobs", help="processes (default: 1)")
-    parser.add_argument(
-        "--output", metavar="FILE", dest="build_output", help="the table: NAME.json.gz"
-    )
-
-
-def _build_of(options: argparse.Namespace) -> _Build:
-    path = options.config
-    read = read_yaml(path, _BUILD_KINDS)
-    if "name" not in read:
-        raise AquaSurfError(f"{path} must say the `name` of the table")
-    for key in ("seeds", "spread_seeds"):
-        if any(type(each) is not int for each in read.get(key, [])):
-            raise AquaSurfError(f"{key} in {path} must be integers, got {read[key]!r}")
-    plan: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in read.items()
-        if key in _PLAN_KINDS
-    }
-    jobs = options.build_jobs if options.build_jobs is not None else read.get("jobs", 1)
-    if jobs < 1:
-        raise AquaSurfError(f"jobs must be 1 or more, got {jobs}")
-    return _Build(
-        plan=BuildPlan(**plan),
-        training=_described(read, "training", _TRAINING_OF, path),
-        featurizer=_described(read, "featurizer", _FEATURIZER_OF, path),
-        output=options.build_output or read.get("output") or f"{read['name']}.json.gz",
-        folder=read.get("folder"),
-        jobs=jobs,
-    )
-
-
-def _described(read: Mapping[str, Any], what: str, default: str, path: str) -> Mapping[str, Any]:
-    """Return the call that makes something: the one that is named, or that of `config`."""
-    if what in read:
-        described: Mapping[str, Any] = read[what]
+def _described(options: Namespace, what: str, default: str) -> Mapping[str, Any]:
+    """Return the call that makes something: the one named, or that of the configuration."""
+    described: Mapping[str, Any] | None = options[what]
+    if described is not None:
         return described
-    if "config" not in read:
-        raise AquaSurfError(
-            f"{path} must say the `config` of a training, as for `python -m lightning_modules fit "
-            f"--config`, or name a callable as `{what}`"
+    if options.lightning_config is None:
+        raise SettingsError(
+            "what is to be trained? Say lightning_config, a file as for `python -m "
+            f"lightning_modules fit --config`, or name a callable as `{what}`"
         )
-    return {"call": default, "arguments": {"config": read["config"]}}
+    return {"call": default, "arguments": {"config": options.lightning_config}}
 
 
 def _print_tables() -> None:
@@ -289,3 +253,24 @@ def _page(bench: ActBench, searches: Sequence[Search], metric: str) -> str:
         figures=[figure],
     )
     return page(title=f"Searches on {bench.name}", lead=[], facts=facts, sections=[section])
+
+
+BENCH = Command(
+    "bench",
+    summary="compare searches on a table of trained functions, or build such a table",
+    examples=[
+        "aquasurf bench --data act-bench-digits-cnn --samplers aquasurf tpe --repeats 10",
+        "aquasurf bench build --config examples/bench_digits_cnn.yaml",
+    ],
+    add_options=_add_options,
+    run=_run,
+    commands=[
+        Command(
+            "build",
+            summary="train every function of a space, and write a table",
+            examples=["aquasurf bench build --config examples/bench_digits_cnn.yaml --jobs 2"],
+            add_options=_add_build_options,
+            run=_run_build,
+        )
+    ],
+)

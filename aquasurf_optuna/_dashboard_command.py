@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
 from optuna.artifacts import FileSystemArtifactStore
 
-from aquasurf_optuna._command_line import add_command, add_study, study_of
+from aquasurf_optuna._command_line import Command, add_study, study_of
 from aquasurf_optuna.dashboard import Annotated, annotate
 
 
-def add_dashboard(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    parser = add_command(
-        commands,
-        "dashboard",
-        summary="write what optuna-dashboard shows of a stored study into it",
-        examples=[
-            "aquasurf dashboard --storage sqlite:///search.db --study search --artifacts pictures"
-        ],
-    )
-    parser.set_defaults(run=_dashboard)
+def _add_options(parser: ArgumentParser) -> None:
     add_study(parser)
     parser.add_argument(
-        "--artifacts", metavar="FOLDER", help="put a picture of each trial's function there"
+        "--artifacts",
+        type=str | None,
+        metavar="FOLDER",
+        help="put a picture of each trial's function there",
     )
 
 
-def _dashboard(options: argparse.Namespace) -> None:
+def _run(options: Namespace) -> None:
     named = study_of(options)
     store = None
     command = ["optuna-dashboard", options.storage]
@@ -51,3 +43,14 @@ def _told(written: Annotated) -> str:
     counts = {"notes": written.notes, "figures": written.figures, "pictures": written.pictures}
     told = [f"{count} {what}" for what, count in counts.items() if count]
     return f"wrote {', '.join(told)}"
+
+
+DASHBOARD = Command(
+    "dashboard",
+    summary="write what optuna-dashboard shows of a stored study into it",
+    examples=[
+        "aquasurf dashboard --storage sqlite:///search.db --study search --artifacts pictures"
+    ],
+    add_options=_add_options,
+    run=_run,
+)

@@ -1,4 +1,4 @@
-"""What a YAML file describes: settings of known names and types, and objects by import path."""
+"""Objects that a file of settings describes by import path and arguments."""
 
 from __future__ import annotations
 
@@ -7,58 +7,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType
 from typing import Any, TypeVar
 
-from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.exceptions import AquaSurfError, SettingsError
 
 Kind = TypeVar("Kind")
 
-_CALL_KINDS: dict[str, tuple[type, ...]] = {"call": (str,), "arguments": (dict,)}
-
-
-def read_yaml(path: str, kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    """Read a YAML file of settings.
-
-    Args:
-        path: The file.
-        kinds: Name of each setting -> the types that it may have.
-
-    Raises:
-        AquaSurfError: If the file is not YAML, or holds other settings.
-        OSError: If it cannot be read.
-    """
-    try:
-        import yaml  # type: ignore[import-untyped] # PyYAML has no types
-    except ImportError as error:
-        raise AquaSurfError("--config needs PyYAML: pip install pyyaml") from error
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AquaSurfError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    return checked(content, kinds, path)
-
-
-def checked(content: Any, kinds: Mapping[str, tuple[type, ...]], where: str) -> dict[str, Any]:
-    """Return a mapping whose keys and types are among those allowed.
-
-    Raises:
-        AquaSurfError: If they are not.
-    """
-    if not isinstance(content, dict):
-        raise AquaSurfError(
-            f"{where} must hold {', '.join(kinds)}, got {type(content).__name__}: {content!r}"
-        )
-    for key, value in content.items():
-        if key not in kinds:
-            raise AquaSurfError(f"{where} has an unknown key {key!r}; known are {', '.join(kinds)}")
-        # True is an int to Python, but not to whoever writes `n: true`.
-        if not isinstance(value, kinds[key]) or (
-            isinstance(value, bool) and bool not in kinds[key]
-        ):
-            names = " or ".join("null" if k is NoneType else k.__name__ for k in kinds[key])
-            raise AquaSurfError(f"{key} in {where} must be {names}, got {value!r}")
-    return content
+_KINDS: dict[str, type] = {"call": str, "arguments": dict}
 
 
 def called(described: Mapping[str, Any], where: str, kind: type[Kind]) -> Kind:
@@ -73,7 +28,7 @@ def called(described: Mapping[str, Any], where: str, kind: type[Kind]) -> Kind:
         AquaSurfError: If the callable cannot be found, does not take the arguments, or returns
             something else.
     """
-    settings = checked(dict(described), _CALL_KINDS, where)
+    settings = _checked(described, where)
     if "call" not in settings:
         raise AquaSurfError(f"{where} must name a `call`, such as package.module.function")
     path, arguments = settings["call"], settings.get("arguments", {})
@@ -92,6 +47,17 @@ def called(described: Mapping[str, Any], where: str, kind: type[Kind]) -> Kind:
     if not isinstance(made, kind):
         raise AquaSurfError(f"{path} must return a {kind.__name__}, got {type(made).__name__}")
     return made
+
+
+def _checked(described: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    for key, value in described.items():
+        if key not in _KINDS:
+            raise SettingsError(
+                f"{where} has an unknown key {key!r}; known are {', '.join(_KINDS)}"
+            )
+        if not isinstance(value, _KINDS[key]):
+            raise SettingsError(f"{key} in {where} must be {_KINDS[key].__name__}, got {value!r}")
+    return described
 
 
 def _imported(path: str) -> Callable[..., Any]:

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from jsonargparse import ArgumentParser, Namespace
 
-from aquasurf_optuna._command_line import add_command
+from aquasurf_optuna._command_line import Command
 from aquasurf_optuna.discovered import EXPERIMENTS, ranking
 
 _SOURCE = (
     "As printed in Tables 1 to 3 of Bingham and Miikkulainen, NeurIPS 2023 (arXiv:2301.05785);\n"
     'not measured by this project. Look at one with: aquasurf show "EXPRESSION"'
 )
-
-
-def add_discovered(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    parser = add_command(
-        commands,
-        "discovered",
-        summary="list the functions that the paper found, with its baselines",
-        examples=["aquasurf discovered"],
-    )
-    parser.set_defaults(run=run_discovered)
-
-
-def run_discovered(_options: argparse.Namespace) -> None:
-    """Print the tables."""
-    print(tables())
 
 
 def tables() -> str:
@@ -47,3 +30,21 @@ def _table(network: str, dataset: str) -> str:
     _, first = rows[0]
     heading = f"{network} on {dataset}: {first.metric} (Table {first.table})"
     return "\n".join([heading, *lines])
+
+
+def _add_options(_parser: ArgumentParser) -> None:
+    """There are none."""
+
+
+def _run(_options: Namespace) -> None:
+    print(tables())
+
+
+DISCOVERED = Command(
+    "discovered",
+    summary="list the functions that the paper found, with its baselines",
+    examples=["aquasurf discovered"],
+    add_options=_add_options,
+    run=_run,
+    file=False,
+)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+from jsonargparse import ArgumentParser, Namespace
 
-from aquasurf_optuna._command_line import add_command, add_study, study_of
+from aquasurf_optuna._command_line import Command, add_study, study_of
 from aquasurf_optuna.report import study_report
 
 
-def add_report(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    parser = add_command(
-        commands,
-        "report",
-        summary="write the report of a stored study as one file that opens anywhere",
-        examples=["aquasurf report --storage sqlite:///search.db --study search"],
-    )
-    parser.set_defaults(run=run_report)
+def _add_options(parser: ArgumentParser) -> None:
     add_study(parser)
-    parser.add_argument("--output", default="report.html", metavar="FILE", help="%(default)s")
+    parser.add_argument(
+        "--output", type=str, default="report.html", metavar="FILE", help="where it is written"
+    )
 
 
-def run_report(options: argparse.Namespace) -> None:
+def _run(options: Namespace) -> None:
     """Write the report, and print where.
 
     Raises:
@@ -34,3 +27,12 @@ def run_report(options: argparse.Namespace) -> None:
         options.output, named.study, named.space, name=named.name, value_name=named.value_name
     )
     print(f"wrote {path}")
+
+
+REPORT = Command(
+    "report",
+    summary="write the report of a stored study as one file that opens anywhere",
+    examples=["aquasurf report --storage sqlite:///search.db --study search"],
+    add_options=_add_options,
+    run=_run,
+)

@@ -5,17 +5,16 @@ Everything is printed to standard output; a page or a picture is one file, whose
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse import ArgumentParser, Namespace
 
-from aquasurf_optuna._command_line import add_command
+from aquasurf_optuna._command_line import Command
 from aquasurf_optuna.derivative import derivative
 from aquasurf_optuna.equality import RELATIVE_TOLERANCE
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -29,35 +28,29 @@ from aquasurf_optuna.visualization import plot_function, write_png
 _POINTS = (-5.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
-def add_show(commands: Any) -> None:
-    """Add the command to argparse's subparsers."""
-    parser = add_command(
-        commands,
-        "show",
-        summary="describe one function",
-        examples=[
-            'aquasurf show "max(relu(x),tanh(x))" --png function.png',
-            'aquasurf show "max(relu(x),tanh(x))" --python jax',
-        ],
-    )
-    parser.set_defaults(run=run_show)
-    parser.add_argument("expression", help='for example "max(relu(x),tanh(x))"')
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("expression", type=str, help='for example "max(relu(x),tanh(x))"')
     parser.add_argument(
         "--simplify", action="store_true", help="show its simplest form in its place"
     )
-    parser.add_argument("--html", metavar="FILE", help="also write it as a web page")
+    parser.add_argument(
+        "--html", type=str | None, metavar="FILE", help="also write it as a web page"
+    )
     parser.add_argument(
         "--open", action="store_true", help="open the web page, of --html or a temporary file"
     )
-    parser.add_argument("--png", metavar="FILE", help="also draw it and its derivative")
+    parser.add_argument(
+        "--png", type=str | None, metavar="FILE", help="also draw it and its derivative"
+    )
     parser.add_argument(
         "--python",
+        type=str | None,
         metavar="BACKEND",
         help="print its source for torch, numpy, jax or keras, and nothing else",
     )
 
 
-def run_show(options: argparse.Namespace) -> None:
+def _run(options: Namespace) -> None:
     """Print what the options ask for.
 
     Raises:
@@ -161,3 +154,16 @@ def _write_page(expression: Expression, file: str | None) -> Path:
 def _open(path: Path) -> None:
     if not webbrowser.open(path.resolve().as_uri()):
         print(f"no browser could be started here; open {path} in one")
+
+
+SHOW = Command(
+    "show",
+    summary="describe one function",
+    examples=[
+        'aquasurf show "max(relu(x),tanh(x))" --png function.png',
+        'aquasurf show "max(relu(x),tanh(x))" --python jax',
+    ],
+    add_options=_add_options,
+    run=_run,
+    file=False,
+)

@@ -10,22 +10,34 @@ import argparse
 import importlib.metadata
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import shtab
+from jsonargparse import ArgumentParser
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from aquasurf_optuna._bench_command import add_bench
-from aquasurf_optuna._command_line import add_debug
-from aquasurf_optuna._dashboard_command import add_dashboard
-from aquasurf_optuna._discovered_command import add_discovered
-from aquasurf_optuna._features_command import add_features
-from aquasurf_optuna._report_command import add_report
-from aquasurf_optuna._search_command import add_search
-from aquasurf_optuna._show_command import add_show
+from aquasurf_optuna._bench_command import BENCH
+from aquasurf_optuna._command_line import (
+    PROGRAM,
+    Command,
+    CommandParser,
+    HelpFormatter,
+    add_commands,
+    add_debug,
+    read_command,
+    without_debug,
+)
+from aquasurf_optuna._dashboard_command import DASHBOARD
+from aquasurf_optuna._discovered_command import DISCOVERED
+from aquasurf_optuna._features_command import FEATURES
+from aquasurf_optuna._report_command import REPORT
+from aquasurf_optuna._search_command import SEARCH
+from aquasurf_optuna._show_command import SHOW
 from aquasurf_optuna.exceptions import AquaSurfError
 
-_PROGRAM = "aquasurf"
+COMMANDS = (SEARCH, REPORT, DASHBOARD, SHOW, DISCOVERED, FEATURES, BENCH)
+
 _COMPLETED = {"FILE": shtab.FILE, "FOLDER": shtab.DIRECTORY}
 """What a shell offers for an option, by the word that stands for its value."""
 
@@ -41,62 +53,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
         during `search`, `features` or `bench`.
 
     Raises:
-        SystemExit: After `--help`, `--version` and `--print-completion`, and with code 2 for a
-            command line that cannot be read, as argparse does.
+        SystemExit: After `--help`, `--version`, `--print_config` and `--print-completion`, and with
+            code 2 for a command line that cannot be read.
         Exception: Any error, with `--debug`.
     """
-    options = parsed(arguments)
+    words, debug = without_debug(sys.argv[1:] if arguments is None else arguments)
     try:
-        code: int | None = options.run(options)
+        command, options = parsed(words)
+        return command.run(options) or 0
     except (AquaSurfError, OptunaError, SQLAlchemyError, OSError) as error:
-        if options.debug:
+        if debug:
             raise
         problem = (str(error) or type(error).__name__).splitlines()[0]
-        print(f"{_PROGRAM}: error: {problem}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {problem}", file=sys.stderr)
         return 2
-    return code or 0
 
 
-def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parsed(words: Sequence[str]) -> tuple[Command, Any]:
     """Read a command line.
 
     Returns:
-        Its options; those of another program, where the command hands them on, as `more`.
+        The command, and what it runs with.
 
     Raises:
         SystemExit: As for `main`.
+        AquaSurfError: If a command reads its own words, and cannot.
     """
-    parser = parser_of_commands()
-    options, more = parser.parse_known_args(arguments)
-    if more and not getattr(options, "passes_on", False):
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
-    options.more = [word for word in more if word != "--"]
-    return options
+    read = read_command(words, COMMANDS, PROGRAM)
+    if read is None:
+        parser_of_commands().parse_args(list(words))
+        raise AssertionError(f"{words} names no command, and was read")
+    return read
 
 
-def parser_of_commands() -> argparse.ArgumentParser:
+def parser_of_commands() -> ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
-        prog=_PROGRAM,
+    parser = CommandParser(
+        prog=PROGRAM,
         description="Find the activation function that fits your network.",
-        epilog=f"`{_PROGRAM} COMMAND --help` shows how to use one.",
+        epilog=f"`{PROGRAM} COMMAND --help` shows how to use one.",
+        formatter_class=HelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {_version()}")
-    add_debug(parser, default=False)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    add_debug(parser)
     shtab.add_argument_to(
-        parser, "--print-completion", help="print a completion script for bash, zsh or tcsh"
+        parser, "--print-completion", help="print a completion script for a shell"
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (
-        add_search,
-        add_report,
-        add_dashboard,
-        add_show,
-        add_discovered,
-        add_features,
-        add_bench,
-    ):
-        add(commands)
+    add_commands(parser, COMMANDS, PROGRAM, required=True)
     _complete_files(parser)
     return parser
 

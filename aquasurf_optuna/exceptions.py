@@ -37,6 +37,10 @@ class OperatorError(AquaSurfError, ValueError):
     """A function cannot be registered as an operator."""
 
 
+class SettingsError(AquaSurfError, ValueError):
+    """A setting of the command line or of a configuration file cannot be used."""
+
+
 class KernelError(AquaSurfError, ValueError):
     """An activation was asked to be computed in a way that there is not."""
 

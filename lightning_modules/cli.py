@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 import lightning_modules.data  # noqa: F401 - registers the data modules under their short names
-from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna._command_line import plain
+from aquasurf_optuna.exceptions import AquaSurfError, SettingsError
 from lightning_modules._quiet import quiet_lightning
 from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.classifier import Classifier
@@ -24,11 +27,7 @@ from lightning_modules.predictions import CsvPredictions
 PROGRAM = "python -m lightning_modules"
 
 
-class SettingsError(AquaSurfError, ValueError):
-    """A setting of the command line or of a configuration file cannot be used."""
-
-
-class _Cli(LightningCLI):
+class Cli(LightningCLI):
     """LightningCLI whose bad settings have an error of their own, and which keeps predictions."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -86,7 +85,7 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
         optuna.TrialPruned: If one of `callbacks` prunes its trial.
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
-    cli = _command_line(arguments, callbacks)
+    cli = _command_line(arguments, callbacks, Cli, {"prog": PROGRAM})
     for callback in cli.trainer.callbacks:  # type: ignore[attr-defined] # Lightning sets it
         if isinstance(callback, FisherEigenvalues):
             # Worker processes cannot raise here; the callback knows what they found.
@@ -94,11 +93,16 @@ def run(arguments: Sequence[str] | None, *, callbacks: Sequence[L.Callback] = ()
     return cli
 
 
-def read(arguments: Sequence[str]) -> LightningCLI:
+def read(
+    arguments: Sequence[str], *, kind: type[Cli] = Cli, prog: str = PROGRAM, **parser: Any
+) -> LightningCLI:
     """Read arguments without a subcommand, and run nothing.
 
     Args:
         arguments: As on the command line, after the subcommand.
+        kind: What reads them.
+        prog: The program, as `--help` names it.
+        **parser: More arguments of the parser.
 
     Returns:
         The command line, with its `config` and the `parser` that makes model and data of it.
@@ -107,7 +111,7 @@ def read(arguments: Sequence[str]) -> LightningCLI:
         AquaSurfError: If a function, a network, a setting or a data set cannot be used.
         SystemExit: If the arguments cannot be parsed; the message is on standard error.
     """
-    return _command_line(arguments, (), run=False)
+    return _command_line(arguments, (), kind, {"prog": prog, **parser}, run=False)
 
 
 @contextlib.contextmanager
@@ -119,21 +123,27 @@ def reading(config: str) -> Iterator[None]:
 
     Raises:
         SettingsError: If the command line inside cannot be parsed.
+        SystemExit: With code 0, after `--help` and `--print_config`.
     """
     said = io.StringIO()
     try:
         with quiet_lightning(), contextlib.redirect_stderr(said):
             yield
     except SystemExit as error:
-        # jsonargparse ends the program; its last line says what is amiss.
-        *_, last = said.getvalue().strip().splitlines() or [""]
-        raise SettingsError(
-            f"{config} cannot be used: {last.removeprefix('error:').strip()}"
-        ) from error
+        if not error.code:
+            raise
+        # jsonargparse ends the program, and says last what is amiss.
+        *_, told = re.split(r"^error: ", said.getvalue(), maxsplit=1, flags=re.MULTILINE)
+        raise SettingsError(f"{config} cannot be used: {plain(told)}") from error
 
 
 def _command_line(
-    arguments: Sequence[str] | None, callbacks: Sequence[L.Callback], *, run: bool = True
+    arguments: Sequence[str] | None,
+    callbacks: Sequence[L.Callback],
+    kind: type[Cli],
+    parser: dict[str, Any],
+    *,
+    run: bool = True,
 ) -> LightningCLI:
     with warnings.catch_warnings():
         # Lightning calls functions of jsonargparse that will be renamed;
@@ -141,14 +151,14 @@ def _command_line(
         warnings.filterwarnings(
             "ignore", category=DeprecationWarning, module=r"lightning\.pytorch\.cli"
         )
-        return _Cli(
+        return kind(
             Classifier,
             L.LightningDataModule,
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
             trainer_defaults={"callbacks": list(callbacks)},
-            parser_kwargs={"prog": PROGRAM},
+            parser_kwargs=parser,
             args=None if arguments is None else list(arguments),
             run=run,
         )

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningCLI
 
-from aquasurf_optuna.exceptions import AquaSurfError
+from aquasurf_optuna.exceptions import AquaSurfError, SettingsError
 from lightning_modules import cli
 from lightning_modules._quiet import quiet_lightning
 
@@ -96,7 +96,7 @@ class ConfiguredTraining:
         names = [f"{stage}_{measure}" for stage in STAGES for measure in MEASURES]
         missing = [name for name in names if name not in metrics]
         if missing:
-            raise cli.SettingsError(
+            raise SettingsError(
                 f"{self.config}: no {', '.join(missing)} at the end of the training; let it have "
                 "training, validation and test batches"
             )
@@ -137,7 +137,7 @@ class _Parsed:
         except AquaSurfError:
             raise
         except (TypeError, ValueError) as error:
-            raise cli.SettingsError(str(error)) from error
+            raise SettingsError(str(error)) from error
         settings: dict[str, Any] = vars(made.trainer) | _QUIET
         settings["callbacks"] = _without_checkpoints(settings["callbacks"])
         if not settings["callbacks"]:
@@ -154,7 +154,7 @@ def _read(config: str, text: str) -> _Parsed:
         SettingsError: If it was changed, or cannot be used.
     """
     if Path(config).read_text() != text:
-        raise cli.SettingsError(
+        raise SettingsError(
             f"{config} was changed after this training was made of it; call training_of again"
         )
     with cli.reading(config), _own_randomness(0):

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from aquasurf_optuna.exceptions import SettingsError
 from aquasurf_optuna.features.featurizer import FisherFeaturizer, Representation
 from lightning_modules import cli
 from lightning_modules.callbacks._batch import first_inputs
@@ -109,4 +110,4 @@ def _first_batch(config: str, more: Sequence[str]) -> _FirstBatch:
             cli.run(["fit", "--config", config, *more, *_QUIET], callbacks=[found])
     except _FoundError:
         return found
-    raise cli.SettingsError(f"{config} describes a training without a first step")
+    raise SettingsError(f"{config} describes a training without a first step")

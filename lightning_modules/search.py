@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
 
 import optuna
+from lightning.pytorch.cli import LightningArgumentParser
 from optuna.trial import TrialState
 
+from aquasurf_optuna._command_line import HelpFormatter, add_debug
 from aquasurf_optuna._pruning import PRUNED_KEY
-from aquasurf_optuna.exceptions import InitializationError
+from aquasurf_optuna._search_options import SearchOptions
+from aquasurf_optuna.exceptions import InitializationError, SettingsError
 from aquasurf_optuna.sampler import AquaSurfSampler
 from aquasurf_optuna.space import SearchSpace
 from lightning_modules import cli
@@ -34,43 +38,77 @@ _QUIET = (
 )
 
 
+_FILES = ("-c", "--config", "-h", "--help")
+
+
+class _SearchCli(cli.Cli):
+    """LightningCLI with the options of a search before its own."""
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add them."""
+        parser.add_class_arguments(SearchOptions, None)
+        add_debug(parser)
+        super().add_default_arguments_to_parser(parser)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let files have no activation, which is what is searched."""
+        super().add_arguments_to_parser(parser)
+        parser.set_defaults({"model.activation": "relu(x)"})
+
+
 @dataclasses.dataclass(frozen=True)
-class SearchOptions:
-    """What a search is, beside its configuration.
+class ConfiguredSearch:
+    """A search as one command line describes it.
 
     Attributes:
-        space: Name or schema of the space, as :meth:`SearchSpace.named` takes it.
-        trials: How many trials the study has in the end, the eight baselines among them.
-        storage: URL of the study's database.
-        study: The study's name.
-        metric: What is searched: a metric that the run logs.
-        direction: `"maximize"` or `"minimize"`.
-        pool: How many candidates have their Fisher features computed.
-        seed: The sampler's.
+        options: What it is.
+        configuration: YAML, as for `python -m lightning_modules fit --config`.
     """
 
-    space: str = "three_node"
-    trials: int = 100
-    storage: str = "sqlite:///search.db"
-    study: str = "search"
-    metric: str = "val_accuracy"
-    direction: Literal["maximize", "minimize"] = "maximize"
-    pool: int = 500
-    seed: int = 0
+    options: SearchOptions
+    configuration: str
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be.
 
-        Raises:
-            SettingsError: If so.
-        """
-        if self.direction not in ("maximize", "minimize"):
-            raise cli.SettingsError(
-                f"direction must be maximize or minimize, got {self.direction!r}"
-            )
-        for name in ("trials", "pool"):
-            if getattr(self, name) < 1:
-                raise cli.SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+def read_search(words: Sequence[str], *, description: str, epilog: str) -> ConfiguredSearch:
+    """Read the command line of `aquasurf search`.
+
+    Args:
+        words: What follows the command's name: options of :class:`SearchOptions` and of
+            LightningCLI; files given with `--config` may hold both.
+        description: What `--help` begins with.
+        epilog: What it ends with.
+
+    Raises:
+        AquaSurfError: If an option, a file or a data set cannot be used.
+        SystemExit: After `--help` and `--print_config`.
+    """
+    if not any(word.split("=")[0] in _FILES for word in words):
+        raise SettingsError(
+            "what is to be trained? Say --config FILE, as for `python -m lightning_modules fit`"
+        )
+    with cli.reading("the command line"):
+        command = cli.read(
+            words,
+            kind=_SearchCli,
+            prog="aquasurf search",
+            usage="aquasurf search --config FILE [options]",
+            description=description,
+            epilog=epilog,
+            formatter_class=HelpFormatter,
+        )
+    rest = command.config.clone()
+    rest.pop("config")
+    own = {field.name: rest.pop(field.name) for field in dataclasses.fields(SearchOptions)}
+    text = command.parser.dump(rest, skip_none=False, skip_validation=True)
+    return ConfiguredSearch(SearchOptions(**own), text)
+
+
+def search_configured(configured: ConfiguredSearch) -> optuna.Study:
+    """Search as `search` does; it documents what comes of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "search.yaml"
+        file.write_text(configured.configuration, encoding="utf-8")
+        return search(file, configured.options)
 
 
 def search(
@@ -110,7 +148,7 @@ def search(
         load_if_exists=True,
     )
     if study.direction.name.lower() != options.direction:
-        raise cli.SettingsError(
+        raise SettingsError(
             f"study {options.study!r} is there already, to {study.direction.name.lower()}; give "
             "that direction, or another study"
         )
@@ -145,7 +183,7 @@ def _measured(
         raise optuna.TrialPruned(str(error)) from error
     found = run.trainer.callback_metrics
     if metric not in found:
-        raise cli.SettingsError(
+        raise SettingsError(
             f"the run logs no metric {metric!r}; it logs {', '.join(sorted(found)) or 'none'}"
         )
     return float(found[metric])
@@ -171,4 +209,12 @@ def told(study: optuna.Study, options: SearchOptions) -> str:
     return "\n".join(lines)
 
 
-__all__ = ["NAME", "SearchOptions", "search", "told"]
+__all__ = [
+    "NAME",
+    "ConfiguredSearch",
+    "SearchOptions",
+    "read_search",
+    "search",
+    "search_configured",
+    "told",
+]

@@ -135,6 +135,7 @@ AQUASURF = (
     "_described",
     "_beside_command",
     "_features_command",
+    "_search_options",
     "_search_command",
     "_show_command",
     "benchmark._published",

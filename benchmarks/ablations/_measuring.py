@@ -104,7 +104,7 @@ def task_of(build_config: str | os.PathLike[str], samples: int) -> Task:
     """Return what `aquasurf bench build --config` measures with, and more images of the same kind.
 
     Args:
-        build_config: The YAML file of the build; its `config` names a training.
+        build_config: The YAML file of the build; its `lightning_config` names a training.
         samples: How many images are wanted, from the first batches of the training.
 
     Raises:
@@ -112,17 +112,17 @@ def task_of(build_config: str | os.PathLike[str], samples: int) -> Task:
             has too few images, or its batches are not to be had outside of it.
     """
     described = yaml.safe_load(Path(build_config).read_text(encoding="utf-8"))
-    if not isinstance(described, dict) or not isinstance(described.get("config"), str):
+    if not isinstance(described, dict) or not isinstance(described.get("lightning_config"), str):
         raise BenchmarkError(
-            f"{build_config} must say the `config` of a training, as "
+            f"{build_config} must say the `lightning_config` of a training, as "
             f"examples/bench_digits_cnn.yaml does, got {str(described)[:200]}"
         )
     if "featurizer" in described:
         raise BenchmarkError(
             f"{build_config} measures with a featurizer of its own, {described['featurizer']}; "
-            "settings are compared for that of a training's `config` alone"
+            "settings are compared for that of a training's `lightning_config` alone"
         )
-    config = described["config"]
+    config = described["lightning_config"]
     featurizer = featurizer_of(config)
     batch = featurizer.inputs
     if not isinstance(batch, Tensor):

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
+from aquasurf_optuna._command_line import plain
 from aquasurf_optuna.cli import main, parsed, parser_of_commands
 from aquasurf_optuna.exceptions import ExpressionError
 from tests.aquasurf_optuna.studies import FOUND, SPACE, Page, study_of
@@ -73,7 +74,9 @@ def commands_of(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPa
                 yield from commands_of(command)
 
 
-COMMANDS = {command.prog: command for command in commands_of(parser_of_commands())}
+COMMANDS = {
+    command.prog.replace(" [options]", ""): command for command in commands_of(parser_of_commands())
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -87,25 +90,47 @@ def test_every_command_shows_an_example_that_can_be_typed(
     assert examples
     for example in examples:
         assert f"{example} ".startswith(f"{name} ")
-        options = parsed(shlex.split(example)[1:])
-        for file in filter(None, [getattr(options, "config", None)]):
-            assert file == "my.yaml" or (ROOT / file).is_file()
+        command, _ = parsed(shlex.split(example)[1:])
+        assert command.name in name.split() or f"{name} {command.name} " in example
 
 
-def test_options_of_lightning_go_to_it_in_their_order() -> None:
-    words = "search --config a.yaml --trainer.max_epochs 5 --trials 9 --data.init_args.size 8"
-    for line in (words, words.replace(" --trainer", " -- --trainer").replace(" --trials 9", "")):
-        options = parsed(line.split())
-        assert options.more == ["--trainer.max_epochs", "5", "--data.init_args.size", "8"]
-    assert parsed(words.split()).trials == 9
-
-
-def test_no_other_command_takes_options_that_it_does_not_know(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_options_that_are_not_known_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["show", "relu(x)", "--trainer.max_epochs", "5"])
     assert "unrecognized arguments: --trainer.max_epochs 5" in capsys.readouterr().err
+
+
+def test_a_file_of_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "report.yaml"
+    file.write_text("storage: sqlite:///a.db\nstudy: mine\noutput: mine.html\n")
+    words = ["report", "--config", str(file), "--study", "yours"]
+    _, options = parsed(words)
+    assert (options.storage, options.study, options.output) == (
+        "sqlite:///a.db",
+        "yours",
+        "mine.html",
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--print_config"])
+    printed = capsys.readouterr().out
+    # It holds every option and nothing else, and is such a file itself.
+    file.write_text(printed)
+    assert sorted(line.split(":")[0] for line in printed.splitlines()) == sorted(
+        ["storage", "study", "name", "schema", "value_name", "output"]
+    )
+    _, again = parsed(["report", "--config", str(file)])
+    assert {**again, "config": None} == {**options, "config": None}
+
+
+def test_what_the_parser_says_is_told_plainly() -> None:
+    for said, told in {
+        "Parser key \"n\":\n  Expected a <class 'int'>. Got value: x": "n: must be int, got x",
+        'Parser key "s":\n  Not of type NonNegativeInt: -3 does not conform to restriction v>=0': (
+            "s: must be a whole number of 0 or more, got -3"
+        ),
+        "something\n  new": "something new",
+    }.items():
+        assert plain(said) == told
 
 
 @pytest.mark.parametrize("words", [["--debug", "show"], ["show", "--debug"]])
@@ -207,7 +232,10 @@ def test_a_command_line_that_cannot_be_read(
 ) -> None:
     with pytest.raises(SystemExit, match="^2$"):
         main(words)
-    assert "usage: aquasurf" in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("aquasurf: error: ")
+    program = " ".join(["aquasurf", *(word for word in words[:1] if word != "dance")])
+    assert line.endswith(f"; `{program} --help` shows what there is")
 
 
 def test_the_module_is_a_program() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
@@ -25,8 +24,8 @@ from aquasurf_optuna import (
     RationalFamily,
     SearchSpace,
 )
-from aquasurf_optuna._dashboard_command import add_dashboard
 from aquasurf_optuna._dashboard_notes import INVALID_KEY, PREDICTION_KEY, merged
+from aquasurf_optuna.cli import parsed
 from aquasurf_optuna.dashboard import DashboardNotes, annotate
 from lightning_modules import callbacks
 from tests.aquasurf_optuna.dashboard_reader import (
@@ -365,10 +364,8 @@ def test_without_the_package_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch)
 
 
 def command(*words: str) -> None:
-    parser = argparse.ArgumentParser()
-    add_dashboard(parser.add_subparsers())
-    options = parser.parse_args(["dashboard", *words])
-    options.run(options)
+    chosen, options = parsed(["dashboard", *words])
+    chosen.run(options)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

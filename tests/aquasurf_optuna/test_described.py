@@ -1,26 +1,18 @@
-"""What a YAML file describes: its keys and types, and objects that are called by import path."""
+"""What a file of settings describes: objects that are called by import path."""
 
 from __future__ import annotations
 
-import builtins
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import pytest
 
-from aquasurf_optuna._described import called, checked, read_yaml
+from aquasurf_optuna._described import called
 from aquasurf_optuna.exceptions import AquaSurfError, BenchmarkError
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "n": (int, NoneType),
-    "rate": (int, float),
-    "name": (str,),
-    "quick": (bool,),
-}
 HERE = __name__
 
 
@@ -33,78 +25,6 @@ def half(whole: int, *, by: int = 2) -> Fraction:
 
 
 NO_FUNCTION = 3
-
-
-# The file
-
-
-def test_settings_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "settings.yaml"
-    path.write_text("n: null\nrate: 2\nname: größer\nquick: true\n", encoding="utf-8")
-    expected = {"n": None, "rate": 2, "name": "größer", "quick": True}
-    assert read_yaml(str(path), KINDS) == expected
-    path.write_text("{}")
-    assert read_yaml(str(path), KINDS) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"n: [1", "settings.yaml is not YAML: while parsing"),
-        (b"name: \xff", "settings.yaml is not YAML: "),
-        (b"!!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
-        (b"", "settings.yaml must hold n, rate, name, quick, got NoneType: None"),
-        (b"- n", r"must hold n, rate, name, quick, got list: \['n'\]"),
-        (b"m: 3", "settings.yaml has an unknown key 'm'; known are n, rate, name, quick"),
-        (b"1: 3", "settings.yaml has an unknown key 1; known are"),
-    ],
-)
-def test_what_is_no_file_of_settings_is_refused(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
-    path = tmp_path / "settings.yaml"
-    path.write_bytes(content)
-    with pytest.raises(AquaSurfError, match=message) as caught:
-        read_yaml(str(path), KINDS)
-    assert "\n" not in str(caught.value)
-
-
-def test_no_file_is_the_callers_to_report(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"missing.yaml"):
-        read_yaml(str(tmp_path / "missing.yaml"), KINDS)
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_yaml(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "yaml":
-            raise ImportError(name)
-        return real(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_yaml)
-    with pytest.raises(AquaSurfError, match="--config needs PyYAML: pip install pyyaml"):
-        read_yaml("unread", KINDS)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "allowed"),
-    [
-        ("n", 1.5, "int or null"),
-        ("n", True, "int or null"),
-        ("n", "3", "int or null"),
-        ("rate", False, "int or float"),
-        ("rate", None, "int or float"),
-        ("name", 3, "str"),
-        ("quick", 1, "bool"),
-    ],
-)
-def test_other_types_are_refused(key: str, value: object, allowed: str) -> None:
-    with pytest.raises(AquaSurfError, match=f"{key} in the file must be {allowed}, got {value!r}"):
-        checked({key: value}, KINDS, "the file")
-
-
-# Calls
 
 
 def test_a_callable_is_called_with_its_arguments() -> None:

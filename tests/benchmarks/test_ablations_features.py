@@ -105,9 +105,11 @@ def test_configurations_that_cannot_be_used(
     monkeypatch.chdir(ROOT)
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: mine\n")
-    with pytest.raises(BenchmarkError, match="must say the `config` of a training, as examples"):
+    with pytest.raises(
+        BenchmarkError, match="must say the `lightning_config` of a training, as examples"
+    ):
         _measuring.task_of(bad, 1)
-    bad.write_text("config: some.yaml\nfeaturizer: {call: mine}\n")
+    bad.write_text("lightning_config: some.yaml\nfeaturizer: {call: mine}\n")
     with pytest.raises(BenchmarkError, match="measures with a featurizer of its own, .*mine"):
         _measuring.task_of(bad, 1)
     with pytest.raises(BenchmarkError, match="has 900 images, but 901 are wanted"):

@@ -13,9 +13,9 @@ import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
 
-from aquasurf_optuna.exceptions import AquaSurfError, DatasetError, ExpressionError
+from aquasurf_optuna.exceptions import AquaSurfError, DatasetError, ExpressionError, SettingsError
 from lightning_modules.classifier import Classifier
-from lightning_modules.cli import SettingsError, main, run
+from lightning_modules.cli import main, run
 from lightning_modules.data.digits import SPLIT_SIZES
 from lightning_modules.digits_recipe import DIGITS_RECIPE
 

@@ -15,9 +15,8 @@ import pytest
 import torch
 import yaml
 
-from aquasurf_optuna.exceptions import ExpressionError, InitializationError
+from aquasurf_optuna.exceptions import ExpressionError, InitializationError, SettingsError
 from lightning_modules import configured_training
-from lightning_modules.cli import SettingsError
 from lightning_modules.configured_training import ConfiguredTraining, training_of
 from lightning_modules.data.digits import DigitsDataModule, DigitsTask
 from lightning_modules.digits_recipe import DigitsRecipe, train_digits

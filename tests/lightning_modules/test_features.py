@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from aquasurf_optuna import Activation
-from lightning_modules.cli import SettingsError, run
+from aquasurf_optuna.exceptions import SettingsError
+from lightning_modules.cli import run
 from lightning_modules.digits_recipe import DIGITS_RECIPE
 from lightning_modules.features import featurizer_of
 

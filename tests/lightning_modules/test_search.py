@@ -14,11 +14,12 @@ import pytest
 from optuna.trial import TrialState
 
 from aquasurf_optuna._explanation import EXPLANATION_KEY
-from aquasurf_optuna.cli import main
+from aquasurf_optuna.cli import main, parsed
+from aquasurf_optuna.exceptions import SettingsError
 from aquasurf_optuna.space import SearchSpace
 from lightning_modules import search as search_module
 from lightning_modules._quiet import quiet_lightning
-from lightning_modules.cli import SettingsError, run
+from lightning_modules.cli import run
 from lightning_modules.search import SearchOptions, search
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +89,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     command = [
         sys.executable, "-m", "aquasurf_optuna.cli", "search", "--config", str(CONFIG), "--pool",
-        "12", "--storage", storage, "--trials", "500", "--",
+        "12", "--storage", storage, "--trials", "500",
         "--trainer.max_epochs=40", "--trainer.limit_val_batches=2",
     ]  # fmt: skip
     process = subprocess.Popen(
@@ -97,7 +98,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     try:
         for _ in range(600):
             time.sleep(0.1)
-            if _n_trials(tmp_path / "study.db") >= 1 or process.poll() is not None:
+            if _n_parameters(tmp_path / "study.db") >= 1 or process.poll() is not None:
                 break
         os.kill(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)
@@ -109,10 +110,10 @@ def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     assert TrialState.RUNNING not in states
 
 
-def _n_trials(database: Path) -> int:
+def _n_parameters(database: Path) -> int:
     try:
         with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as records:
-            return int(records.execute("select count(*) from trials").fetchone()[0])
+            return int(records.execute("select count(*) from trial_params").fetchone()[0])
     except sqlite3.OperationalError:
         # It is being made.
         return 0
@@ -121,7 +122,7 @@ def _n_trials(database: Path) -> int:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     arguments = ["search", "--config", str(CONFIG), "--trials", "9", "--pool", "12"]
-    assert main([*arguments, "--storage", storage, "--", *QUICK]) == 0
+    assert main([*arguments, "--storage", storage, *QUICK]) == 0
     said = capsys.readouterr().out
     assert "9 trials (" in said
     assert "best: " in said
@@ -138,6 +139,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (["--space", "five_node"], "five_node"),
         (["--trials", "0"], "trials must be at least 1, got 0"),
         (["--config", "no.yaml"], "no.yaml"),
+        (["--trials", "many"], "the command line cannot be used: trials: must be int, got many"),
+        (["--trainer.epochs", "2"], "unrecognized arguments: --trainer.epochs 2"),
+        (["--model.activation", "swsh(x)"], "swsh"),
     ],
 )
 def test_what_is_amiss_is_told_in_one_line(
@@ -145,7 +149,7 @@ def test_what_is_amiss_is_told_in_one_line(
 ) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     command = ["search", "--config", str(CONFIG), "--pool", "10", "--storage", storage]
-    assert main([*command, *arguments, "--", *QUICK]) == 2
+    assert main([*command, *arguments, *QUICK]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("aquasurf: error: ")
     assert message in said[-1]
@@ -162,3 +166,41 @@ def test_settings_are_checked() -> None:
         SearchOptions(direction="up")  # type: ignore[arg-type]  # refused when it runs
     with pytest.raises(SettingsError, match="pool must be at least 1"):
         SearchOptions(pool=0)
+
+
+def test_one_file_holds_the_search_and_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["search", "--config", str(CONFIG), "--trials", "3", "--pool", "10", *QUICK]
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--storage", storage, "--print_config"])
+    file = tmp_path / "all.yaml"
+    file.write_text(capsys.readouterr().out)
+    _, wanted = parsed([*words, "--storage", storage])
+    _, found = parsed(["search", "--config", str(file)])
+    assert found == wanted
+    assert found.options == SearchOptions(trials=3, pool=10, storage=storage)
+    assert "max_epochs: 1" in found.configuration
+    own = tmp_path / "own.yaml"
+    own.write_text("trials: 4\ntrainer:\n  max_epochs: 2\n")
+    # Later files go before earlier ones, and options before both.
+    _, found = parsed(["search", "--config", str(file), "--config", str(own), "--pool", "11"])
+    assert (found.options.trials, found.options.pool) == (4, 11)
+    assert "max_epochs: 2" in found.configuration
+    assert main(["search", "--config", str(file)]) == 0
+    assert "3 trials (" in capsys.readouterr().out
+
+
+def test_a_search_needs_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--trials", "3"]) == 2
+    assert "Say --config FILE" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightning_modules.search", None)
+    assert main(["search", "--config", str(CONFIG)]) == 2
+    said = capsys.readouterr().err
+    assert "aquasurf search needs lightning_modules.search: pip install 'aquasurf[light" in said
