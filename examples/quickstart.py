@@ -15,15 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import optuna
 import torch
+from optuna.trial import TrialState
 from tqdm import tqdm
 
 from aquasurf_optuna import BASELINES, AquaSurfSampler, Catalogue, FisherFeaturizer, SearchSpace
@@ -36,15 +39,7 @@ SEARCH_SEED = 0
 CONFIRM_SEEDS = (11, 12)
 FRESH_SEEDS = (101, 102, 103)
 N_CONFIRMED = 4
-
-
-def objective(trial: optuna.Trial) -> float:
-    """Train one function once; its validation accuracy is what the search maximises."""
-    expression = SPACE.suggest(trial, "activation")
-    # The callback prunes a function with invalid eigenvalues before it costs any training.
-    callback = FisherEigenvalues(trial)
-    result = train_digits(expression, seed=SEARCH_SEED, callbacks=[callback])
-    return result.validation_accuracy
+AT_ONCE = 4
 
 
 def make_sampler(catalogue: Catalogue, pool_size: int, jobs: int, folder: Path) -> AquaSurfSampler:
@@ -66,13 +61,16 @@ def make_sampler(catalogue: Catalogue, pool_size: int, jobs: int, folder: Path) 
             bar.update(done - bar.n)
 
         sampler.prepare(n_jobs=jobs, progress=progress)
-    valid = len(sampler.embedding().expressions)
+    valid = bar.n - len(sampler.ruled_out())
     print(f"{valid} of {bar.n} have valid eigenvalues; the others would fail and are left out")
     return sampler
 
 
-def search(sampler: AquaSurfSampler, n_trials: int, folder: Path) -> optuna.Study:
-    """Run the trials that are still missing."""
+def search(sampler: AquaSurfSampler, n_trials: int, jobs: int, folder: Path) -> optuna.Study:
+    """Run the trials that are still missing, a few at a time.
+
+    How many at a time does not depend on the number of processes, so that neither do the results.
+    """
     study = optuna.create_study(
         study_name="quickstart",
         direction="maximize",
@@ -82,14 +80,45 @@ def search(sampler: AquaSurfSampler, n_trials: int, folder: Path) -> optuna.Stud
     )
     done = sum(trial.state.is_finished() for trial in study.trials)
     with tqdm(desc="Training runs", unit="run", total=n_trials, initial=done) as bar:
-
-        def show(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            bar.update()
-            if trial.values:
-                bar.set_postfix_str(f"best {study.best_value:.3f}")
-
-        study.optimize(objective, n_trials=max(n_trials - done, 0), callbacks=[show])
+        while bar.n < n_trials:
+            trials = [study.ask() for _ in range(min(AT_ONCE, n_trials - bar.n))]
+            run_trials(study, trials, jobs)
+            bar.update(len(trials))
+            best = max((t.value for t in study.trials if t.value is not None), default=math.nan)
+            bar.set_postfix_str(f"best {best:.3f}")
     return study
+
+
+def run_trials(study: optuna.Study, trials: Sequence[optuna.Trial], jobs: int) -> None:
+    """Train the functions that the sampler proposes for these trials, in several processes."""
+    try:
+        functions = [str(SPACE.suggest(trial, "activation")) for trial in trials]
+        runs = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(text) for text in functions)
+        for trial, (accuracy, notes) in zip(trials, runs, strict=True):
+            for key, value in notes.items():
+                trial.set_user_attr(key, value)
+            study.tell(trial, accuracy, TrialState.PRUNED if accuracy is None else None)
+    finally:
+        # After Ctrl-C or an error no trial stays behind as one that runs.
+        for trial in trials:
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def measure(text: str) -> tuple[float | None, dict[str, Any]]:
+    """Train one function once; its validation accuracy is what the search maximises.
+
+    It may run in another process, where the study is out of reach: what the callback has to say of
+    the trial comes back with the accuracy, or with None for a function that is pruned.
+    """
+    torch.set_num_threads(1)
+    notes = optuna.trial.FixedTrial({})
+    # The callback prunes a function with invalid eigenvalues before it costs any training.
+    callback = FisherEigenvalues(notes)
+    try:
+        result = train_digits(text, seed=SEARCH_SEED, callbacks=[callback])
+    except optuna.TrialPruned:
+        return None, notes.user_attrs
+    return result.validation_accuracy, notes.user_attrs
 
 
 def train_all(
@@ -193,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     catalogue = Catalogue.of(SPACE)
     print(f"{len(SPACE):,} graphs, {len(catalogue):,} different functions")
     sampler = make_sampler(catalogue, options.pool, options.jobs, folder)
-    study = search(sampler, options.trials, folder)
+    study = search(sampler, options.trials, options.jobs, folder)
     found = choose(study, catalogue, options.jobs, folder)
     comparison = compare(found, options.jobs, folder)
     print_table(found, comparison)

@@ -9,18 +9,15 @@ from typing import NamedTuple
 
 import lightning as L
 import torch
-from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike
 from lightning_modules._quiet import quiet_lightning
 from lightning_modules.classifier import Classifier
 from lightning_modules.data.digits import DigitsDataModule, DigitsTask
+from lightning_modules.digits_network import DIGITS_NETWORK, build_digits_model
 from lightning_modules.networks import NetworkOptions
 from lightning_modules.training import TrainingOptions
 
-_NETWORK = NetworkOptions(
-    in_channels=1, image_size=10, width=1 / 6, dropout=0.0, activate_last=True
-)
 # A short training at a low learning rate tells functions apart best: the share of the function in
 # the variance between runs stands in the README.
 _TRAINING = TrainingOptions(learning_rate=0.02, warmup_epochs=2.0)
@@ -40,7 +37,7 @@ class DigitsRecipe:
         eval_copies: Renderings of each validation and test image.
     """
 
-    network: NetworkOptions = _NETWORK
+    network: NetworkOptions = DIGITS_NETWORK
     training: TrainingOptions = _TRAINING
     task: DigitsTask = _TASK
     batch_size: int = 50
@@ -64,18 +61,6 @@ class DigitsResult(NamedTuple):
     validation_accuracy: float
     test_accuracy: float | None
     seconds: float
-
-
-def build_digits_model(activation: ActivationLike) -> nn.Module:
-    """Build the network of `DIGITS_RECIPE`, initialised from torch's global generator.
-
-    A function of the module, so that it can be sent to other processes.
-
-    Raises:
-        ExpressionError: If `activation` is a text that names no function.
-        InitializationError: If AutoInit finds no weights for this function.
-    """
-    return DIGITS_RECIPE.network.build(activation)
 
 
 def train_digits(
@@ -131,3 +116,6 @@ def _trainer(recipe: DigitsRecipe, callbacks: Sequence[L.Callback]) -> L.Trainer
         check_val_every_n_epoch=recipe.epochs + 1,
         num_sanity_val_steps=0,
     )
+
+
+__all__ = ["DIGITS_RECIPE", "DigitsRecipe", "DigitsResult", "build_digits_model", "train_digits"]

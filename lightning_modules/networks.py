@@ -11,24 +11,18 @@ from typing import Any, Literal
 from torch import nn
 
 from aquasurf_optuna.activation import ActivationLike
+from lightning_modules import models
 from lightning_modules.autoinit import autoinit_
-from lightning_modules.models import (
-    AllCnnC,
-    CoAtNet,
-    MobileViTV2,
-    ResNet50,
-    ResNet56,
-    TimmClassifier,
-)
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "all_cnn_c": AllCnnC,
-    "resnet56": ResNet56,
-    "mobilevitv2": MobileViTV2,
-    "coatnet": CoAtNet,
-    "resnet50": ResNet50,
+NETWORKS = {
+    "all_cnn_c": "AllCnnC",
+    "resnet56": "ResNet56",
+    "mobilevitv2": "MobileViTV2",
+    "coatnet": "CoAtNet",
+    "resnet50": "ResNet50",
 }
-"""The networks that can be built by name; any other one of timm is named `timm/<its name>`."""
+"""The networks that can be built by name, and their classes in `lightning_modules.models`; any
+other one of timm is named `timm/<its name>`."""
 
 Initialization = Literal["autoinit", "torch"]
 
@@ -102,7 +96,7 @@ class NetworkOptions:
                 )
             # timm itself knows what else the network takes.
             settings |= self.options
-            return TimmClassifier(self.name.removeprefix(_TIMM), activation, **settings)
+            return models.TimmClassifier(self.name.removeprefix(_TIMM), activation, **settings)
         settings |= own | self.options
         build = _builder(self.name)
         taken = list(inspect.signature(build).parameters)[1:]
@@ -124,4 +118,5 @@ def _builder(name: str) -> Callable[..., nn.Module]:
             f"NetworkOptions: name must be one of {', '.join(NETWORKS)} or {_TIMM}<a network of "
             f"timm's>, got {name!r}; {hint}timm.list_models() lists timm's"
         )
-    return NETWORKS[name]
+    builder: Callable[..., nn.Module] = getattr(models, NETWORKS[name])
+    return builder

@@ -160,6 +160,7 @@ LIGHTNING = (
     "models",
     "autoinit",
     "networks",
+    "digits_network",
     "training",
     "classifier",
     "callbacks",

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -283,6 +282,9 @@ def _poisson_excess(rates: Tensor, seed: int) -> Tensor:
     Large rates use the normal limit with the next term of the Cornish-Fisher expansion, which is
     then right to a fraction of a count.
     """
+    # Half as long to import as torch, and needed for counts alone.
+    import scipy.stats
+
     uniform = _open(_uniform(rates.shape, seed))
     small = rates.clamp(max=_LARGEST_EXACT_RATE)
     counts = torch.from_numpy(np.asarray(scipy.stats.poisson.ppf(uniform.numpy(), small.numpy())))

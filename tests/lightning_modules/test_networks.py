@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -36,7 +39,26 @@ def test_every_network_is_built_by_its_name(name: str, kind: type[nn.Module]) ->
 
 
 def test_every_registered_network_is_tested_above() -> None:
-    assert NETWORKS.keys() == CLASSES.keys() - {"timm/resnet18"}
+    names = {name: kind.__name__ for name, kind in CLASSES.items() if name != "timm/resnet18"}
+    assert names == NETWORKS
+
+
+def test_a_network_of_torch_alone_is_built_without_timm_and_lightning() -> None:
+    program = """if True:
+        import sys
+        from lightning_modules.digits_network import build_digits_model
+
+        build_digits_model("relu(x)")
+        print([name for name in ("lightning", "timm", "torchvision") if name in sys.modules])
+        from lightning_modules import models
+
+        print(models.CoAtNet.__name__, "timm" in sys.modules, "CoAtNet" in dir(models))
+        print(hasattr(models, "CoatNet"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", "CoAtNet True True", "False"]
 
 
 def test_what_is_not_given_is_the_networks_own() -> None:

@@ -51,6 +51,7 @@ def on_a_rank(rank: int, port: int, folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_two_ranks_learn_what_one_process_learns(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
