@@ -6,7 +6,7 @@ them), `fused`, and beside them `nn.SiLU`, `nn.GELU` and the machine's copy band
 (five streams: x in and y out, x and its gradient in and out). Ways alternate within each repeat, so
 that a machine that gets slower meets all alike; medians are reported, and medians of ratios.
 Compiling is not counted; how long it took is a column. Memory is what autograd keeps between the
-passes, over the size of x.
+passes, over the size of x; on a GPU the peak of both passes as well.
 
     python -m benchmarks.kernels [--device cpu] [--threads 2] [--repeats 9] [--output FILE]
         [--networks]
@@ -103,6 +103,18 @@ def kept(activation: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return sum(found.values()) / (x.numel() * x.element_size())
 
 
+def peak(run: Callable[[], None], x: Tensor) -> str:
+    """Return the most memory that both passes need at a time on a GPU, over that of x."""
+    if not x.is_cuda:
+        return "-"
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    needed = torch.cuda.max_memory_allocated() - before
+    return f"{needed / (x.numel() * x.element_size()):.2g}"
+
+
 def copies(x: Tensor) -> Callable[[], None]:
     """Return the reading and writing that no way can do without: five streams of x."""
     targets = [torch.empty_like(x) for _ in range(2)]
@@ -140,14 +152,16 @@ def lines_of(size: str, device: str, repeats: int) -> Iterator[str]:
         yield (
             f"| {name.replace('|', '')} | {size} | {' | '.join(times)} "
             f"| {found.ratio('composed', 'fused'):.2f} | {found.ratio('fused', 'SiLU'):.2f} "
-            f"| {kept(slow, x):.2g}, {kept(fast, x):.2g} | {seconds:.1f} |"
+            f"| {kept(slow, x):.2g}, {kept(fast, x):.2g} "
+            f"| {', '.join(peak(ways[way], x) for way in ('composed', 'fused', 'SiLU'))} "
+            f"| {seconds:.1f} |"
         )
 
 
 def functions_table(device: str, repeats: int) -> list[str]:
     heads = (
         "function", "size of", "composed, ms", "fused, ms", "SiLU, ms", "GELU, ms", "copy, ms",
-        "composed over fused", "fused over SiLU", "kept: composed, fused", "first call, s",
+        "composed over fused", "fused over SiLU", "kept: composed, fused", "peak: composed, fused, SiLU", "first call, s",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for size in SHAPES:
