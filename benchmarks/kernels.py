@@ -161,7 +161,8 @@ def lines_of(size: str, device: str, repeats: int) -> Iterator[str]:
 def functions_table(device: str, repeats: int) -> list[str]:
     heads = (
         "function", "size of", "composed, ms", "fused, ms", "SiLU, ms", "GELU, ms", "copy, ms",
-        "composed over fused", "fused over SiLU", "kept: composed, fused", "peak: composed, fused, SiLU", "first call, s",
+        "composed over fused", "fused over SiLU", "kept: composed, fused",
+        "peak: composed, fused, SiLU", "first call, s",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for size in SHAPES:
