@@ -23,13 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import joblib
 import optuna
 import torch
 from optuna.trial import TrialState
 from tqdm import tqdm
 
 from aquasurf_optuna import BASELINES, AquaSurfSampler, Catalogue, FisherFeaturizer, SearchSpace
+from aquasurf_optuna.parallel import side_by_side
 from aquasurf_optuna.report import study_report
 from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model, train_digits
@@ -93,8 +93,9 @@ def run_trials(study: optuna.Study, trials: Sequence[optuna.Trial], jobs: int) -
     """Train the functions that the sampler proposes for these trials, in several processes."""
     try:
         functions = [str(SPACE.suggest(trial, "activation")) for trial in trials]
-        runs = joblib.Parallel(n_jobs=jobs)(joblib.delayed(measure)(text) for text in functions)
-        for trial, (accuracy, notes) in zip(trials, runs, strict=True):
+        runs = dict(side_by_side(measure, functions, jobs))
+        for index, trial in enumerate(trials):
+            accuracy, notes = runs[index]
             for key, value in notes.items():
                 trial.set_user_attr(key, value)
             study.tell(trial, accuracy, TrialState.PRUNED if accuracy is None else None)
@@ -127,24 +128,24 @@ def train_all(
     """Train (function, seed) pairs; return validation and test accuracy of each."""
     known = json.loads(file.read_text()) if file.exists() else {}
     missing = [job for job in dict.fromkeys(jobs) if f"{job[0]} {job[1]}" not in known]
-    runs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(
-        joblib.delayed(train_once)(*job) for job in missing
-    )
-    done = len(set(jobs)) - len(missing)
-    bar = tqdm(missing, desc=title, unit="run", total=len(set(jobs)), initial=done)
-    for (text, seed), accuracies in zip(bar, runs, strict=True):
+    bar = tqdm(desc=title, unit="run", total=len(set(jobs)), initial=len(set(jobs)) - len(missing))
+    for index, accuracies in side_by_side(train_once, missing, n_jobs):
+        text, seed = missing[index]
         known[f"{text} {seed}"] = accuracies
         draft = file.with_suffix(".part")
         draft.write_text(json.dumps(known))
         draft.replace(file)
+        bar.update()
+    bar.close()
     results: dict[str, dict[int, tuple[float, float]]] = {}
     for text, seed in jobs:
         results.setdefault(text, {})[seed] = known[f"{text} {seed}"]
     return results
 
 
-def train_once(text: str, seed: int) -> tuple[float, float]:
-    """Train one function and return its validation and test accuracy."""
+def train_once(job: tuple[str, int]) -> tuple[float, float]:
+    """Train one function from one seed, and return its validation and test accuracy."""
+    text, seed = job
     torch.set_num_threads(1)
     result = train_digits(text, seed=seed, test=True)
     if result.test_accuracy is None:

@@ -13,6 +13,7 @@ AQUASURF = (
     "_operator_checks",
     "operators",
     "_shipping",
+    "parallel",
     "_parser",
     "_latex",
     "_source_tables",

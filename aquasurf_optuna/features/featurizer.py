@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aquasurf_optuna._shipping import with_operators
 from aquasurf_optuna.activation import Activation, ActivationFactory
 from aquasurf_optuna.catalogue import Catalogue
 from aquasurf_optuna.exceptions import InitializationError, InvalidSpectrumError
@@ -41,6 +40,7 @@ from aquasurf_optuna.features.fisher import DEFAULT_MAX_USES, check_arguments, m
 from aquasurf_optuna.features.layers import LayerTypes
 from aquasurf_optuna.features.losses import Fisher, Loss
 from aquasurf_optuna.features.spectra import histogram_vector, quantile_vector
+from aquasurf_optuna.parallel import side_by_side
 
 Representation = Literal["quantiles", "histogram"]
 
@@ -207,7 +207,7 @@ class FisherFeaturizer:
             expressions: The functions, or their texts.
             store: Where known features are read from and new ones kept as they come, so that an
                 interrupted run goes on where it stopped.
-            n_jobs: Processes, of one thread each; 1 stays in this process, -1 takes every core.
+            n_jobs: Processes, this one among them, of one thread each; -1 takes every core.
             progress: Called as ``progress(done, total)``, counting distinct functions, at the start
                 and whenever one is done.
 
@@ -296,10 +296,9 @@ class FisherFeaturizer:
         # The inputs travel with every call, so a call brings several functions.
         size = min(_LARGEST_CHUNK, math.ceil(len(texts) / (4 * workers)))
         chunks = [texts[start : start + size] for start in range(0, len(texts), size)]
-        run = joblib.Parallel(n_jobs=workers, backend="loky", return_as="generator_unordered")
-        work = with_operators(functools.partial(_measure_chunk, self))
-        for pairs in run(joblib.delayed(work)(chunk) for chunk in chunks):
-            yield from pairs
+        work = functools.partial(_measure_chunk, self)
+        for index, features in side_by_side(work, chunks, workers):
+            yield from zip(chunks[index], features, strict=True)
 
     def _build(self, factory: ActivationFactory) -> nn.Module:
         device = tensors_of(self.inputs)[0].device
@@ -349,11 +348,14 @@ def _known(store: FeatureStoreLike, task: str, texts: list[str]) -> dict[str, Fi
     return {text: feature for text, feature in found.items() if feature is not None}
 
 
-def _measure_chunk(
-    featurizer: FisherFeaturizer, texts: list[str]
-) -> list[tuple[str, FisherFeature]]:
+def _measure_chunk(featurizer: FisherFeaturizer, texts: list[str]) -> list[FisherFeature]:
+    """Measure with one thread, whichever process it is in."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return [(text, featurizer(text)) for text in texts]
+    try:
+        return [featurizer(text) for text in texts]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _digest(parts: Iterator[bytes]) -> str:

@@ -1,0 +1,71 @@
+"""Work for several processes, this one among them.
+
+A new process takes ten seconds to import torch and Lightning, and this one has them: it begins at
+once, and one import less competes for the cores. The processes stay for later calls, as those of
+joblib, whose they are.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TypeVar
+
+import joblib
+from joblib.externals.loky import get_reusable_executor
+
+from aquasurf_optuna._shipping import with_operators
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_IDLE_SECONDS = 300
+# One more than it works on waits with each process, so that none is idle while this one works.
+_AT_HAND = 2
+
+
+def side_by_side(
+    function: Callable[[Item], Result], items: Sequence[Item], n_jobs: int
+) -> Iterator[tuple[int, Result]]:
+    """Call a function with every item, in several processes, and yield what comes as it comes.
+
+    Args:
+        function: Picklable, a closure too; own operators go with it.
+        items: What it is called with, each picklable.
+        n_jobs: Processes, this one among them; -1 takes every core.
+
+    Yields:
+        The index of an item, and the result for it, in any order.
+
+    Raises:
+        ValueError: If `n_jobs` is 0.
+        Exception: What the function raises, or a process that was killed; the rest is given up.
+    """
+    others = min(joblib.effective_n_jobs(n_jobs), len(items)) - 1
+    if others < 1:
+        yield from ((index, function(item)) for index, item in enumerate(items))
+        return
+    executor = get_reusable_executor(max_workers=others, timeout=_IDLE_SECONDS)
+    elsewhere = with_operators(function)
+    waiting = collections.deque(enumerate(items))
+    running: dict[Future[Result], int] = {}
+    try:
+        while waiting or running:
+            # The last one is for this process, unless another has nothing to do.
+            while waiting and (
+                len(running) < others or (len(running) < _AT_HAND * others and len(waiting) > 1)
+            ):
+                index, item = waiting.popleft()
+                running[executor.submit(elsewhere, item)] = index
+            if not any(future.done() for future in running) and waiting:
+                index, item = waiting.popleft()
+                yield index, function(item)
+                continue
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                yield running.pop(future), future.result()
+    except BaseException:
+        # After an error, Ctrl-C, or a caller who wants no more, nobody waits for the rest.
+        executor.shutdown(wait=False, kill_workers=True)
+        raise
