@@ -36,8 +36,6 @@ _QUIET = (
     "--trainer.enable_progress_bar=false",
     "--trainer.enable_model_summary=false",
 )
-
-
 _FILES = ("-c", "--config", "-h", "--help")
 
 
