@@ -29,7 +29,9 @@ ROOT = Path(__file__).parents[3]
 SETTINGS = {"epochs": 1, "name": "ünused"}
 KEYS: list[Key] = [(f"add(x,{number})", seed) for seed in (0, 1) for number in range(5)]
 COMMAND = """
-import sys
+import signal, sys
+# A shell starts what it puts into the background without SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.aquasurf_optuna.benchmark.test_runs import KEYS, SETTINGS, Noting
 from aquasurf_optuna.benchmark._runs import RunsFile, train_all
 train_all(Noting(sys.argv[2], 0.3), KEYS, RunsFile(sys.argv[1], SETTINGS), jobs=int(sys.argv[3]))
