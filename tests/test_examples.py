@@ -240,6 +240,9 @@ def test_the_quickstart_finishes_writes_its_report_and_goes_on_where_it_stopped(
 ) -> None:
     monkeypatch.setattr(quickstart, "FRESH_SEEDS", (101, 102))
     monkeypatch.setattr(quickstart, "N_CONFIRMED", 1)
+    short = dataclasses.replace(DIGITS_RECIPE, epochs=2)
+    train = functools.partial(quickstart.train_digits, recipe=short)
+    monkeypatch.setattr(quickstart, "train_digits", train)
     arguments = ["--pool", "16", "--jobs", "1", "--output", str(tmp_path)]
     quickstart.main([*arguments, "--trials", "9"])
     first = capsys.readouterr().out
@@ -250,7 +253,6 @@ def test_the_quickstart_finishes_writes_its_report_and_goes_on_where_it_stopped(
     assert len(comparison) == 2 * 9
 
     trained: list[str] = []
-    train = quickstart.train_digits
 
     def counted(text: Any, **settings: Any) -> Any:
         trained.append(str(text))

@@ -85,25 +85,34 @@ def test_a_study_goes_on_where_it_stopped(
     assert len(calls) == n_calls + 1
 
 
+PROGRAM = """
+import signal
+# A shell starts what it puts into the background without SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from aquasurf_optuna.cli import main
+raise SystemExit(main())
+"""
+
+
 def test_ctrl_c_leaves_a_study_that_goes_on(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     command = [
-        sys.executable, "-m", "aquasurf_optuna.cli", "search", "--config", str(CONFIG), "--pool",
-        "12", "--storage", storage, "--trials", "500",
+        sys.executable, "-c", PROGRAM, "search", "--config", str(CONFIG), "--pool", "12",
+        "--storage", storage, "--trials", "500",
         "--trainer.max_epochs=40", "--trainer.limit_val_batches=2",
     ]  # fmt: skip
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        for _ in range(600):
-            time.sleep(0.1)
-            if _n_parameters(tmp_path / "study.db") >= 1 or process.poll() is not None:
-                break
-        os.kill(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            for _ in range(600):
+                time.sleep(0.1)
+                if _n_parameters(tmp_path / "study.db") >= 1 or process.poll() is not None:
+                    break
+            os.kill(process.pid, signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "interrupted: study 'search' keeps its trials" in said
     states = {t.state for t in optuna.load_study(study_name="search", storage=storage).trials}
