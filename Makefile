@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: quickstart test slow docs format clean help
 
 help:
-	@echo "make quickstart  find an activation function for a small network (about 5 minutes)"
+	@echo "make quickstart  find an activation function for a small network (about 2 minutes)"
 	@echo "make test        ruff, mypy and pytest"
 	@echo "make slow        the tests that make test leaves out"
 	@echo "make docs        the documentation as a site, in site/"

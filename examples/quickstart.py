@@ -1,4 +1,4 @@
-"""Find an activation function for a small All-CNN-C on real images, in about five minutes.
+"""Find an activation function for a small All-CNN-C on real images, in about two minutes.
 
 The images are scikit-learn's handwritten digits in a harder form: at a random place, with clutter
 and noise. The search knows 2,791 different functions of the form binary(unary(x),unary(x)). It
