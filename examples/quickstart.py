@@ -154,7 +154,7 @@ def train_once(job: tuple[str, int]) -> tuple[float, float]:
 
 
 def choose(study: optuna.Study, catalogue: Catalogue, jobs: int, folder: Path) -> str:
-    """Train the leaders of the search four times more and return the best one by validation accuracy.
+    """Train the leaders of the search from four more seeds; return the best by validation accuracy.
 
     One run can be lucky; the best of forty probably was.
     """
