@@ -83,14 +83,14 @@ def test_further_options_reach_the_constructor() -> None:
 def test_initialization_is_a_choice() -> None:
     def layer(initialization: str) -> nn.Conv2d:
         torch.manual_seed(0)
-        options = NetworkOptions(in_channels=1, initialization=initialization)  # type: ignore[arg-type]
+        options = NetworkOptions(in_channels=1, initialization=initialization)  # type: ignore[arg-type]  # a plain str
         found = options.build("relu(x)").get_submodule("conv1")
         assert isinstance(found, nn.Conv2d)
         return found
 
     # AutoInit has zero biases and nine products of unit variance; torch's own has neither.
-    assert not layer("autoinit").bias.any()  # type: ignore[union-attr]
-    assert layer("torch").bias.all()  # type: ignore[union-attr]
+    assert not layer("autoinit").bias.any()  # type: ignore[union-attr]  # it has one
+    assert layer("torch").bias.all()  # type: ignore[union-attr]  # likewise
     assert layer("autoinit").weight.var() > 0.1
     assert layer("torch").weight.var() < 0.05
 
@@ -103,7 +103,7 @@ def test_initialization_is_a_choice() -> None:
         (NetworkOptions("timm/resnet0"), "has no model 'resnet0'"),
         (NetworkOptions("timm/ghostnet_050"), "'ghostnet_050' does not let its activation be"),
         (NetworkOptions("timm/resnet18", width=2.0), "width cannot be set for timm/resnet18"),
-        (NetworkOptions(initialization="he"), "must be 'autoinit' or 'torch', got 'he'"),  # type: ignore[arg-type]
+        (NetworkOptions(initialization="he"), "must be 'autoinit' or 'torch', got 'he'"),  # type: ignore[arg-type]  # refused
         (NetworkOptions("resnet56", dropout=0.5), "resnet56 takes .*width.*; got dropout"),
         (NetworkOptions(options={"blocks": 2}), "all_cnn_c takes .*dropout.*; got blocks"),
         (NetworkOptions(image_size=0), "must be 1 or more, got 3 and 0"),
