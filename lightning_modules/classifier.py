@@ -68,6 +68,8 @@ class Classifier(L.LightningModule):
         self.compile_mode = compile_mode
         self.network = _network(options, activation)
         self._compiled: list[Callable[[Tensor], Tensor]] = []
+        # Loss and accuracy of each batch of the epoch, and how many images it has.
+        self._totals: list[tuple[Tensor, int]] = []
         self.save_hyperparameters(_plain(options, activation, self.training_options, compile_mode))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,15 +156,44 @@ class Classifier(L.LightningModule):
         loss = F.cross_entropy(logits, targets)
         classes = targets.argmax(dim=1) if targets.is_floating_point() else targets
         accuracy = (logits.argmax(dim=1) == classes).float().mean()
+        measured = torch.stack([loss.detach().float(), accuracy])
+        if stage == "train":
+            self._totals.append((measured, len(images)))
+            if self.trainer.is_last_batch:
+                self._log_training()
+        else:
+            self._log(stage, measured, len(images))
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Forget an epoch that was cut off."""
+        self._totals.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log what an epoch gave that ended before its last batch."""
+        self._log_training()
+
+    def _log_training(self) -> None:
+        """Log loss and accuracy over the batches of an epoch at once.
+
+        Lightning takes longer to log a number than a small network's step lasts.
+        """
+        if self._totals:
+            measured, sizes = zip(*self._totals, strict=True)
+            weights = measured[0].new_tensor(sizes)
+            mean = (weights @ torch.stack(measured)) / weights.sum()
+            self._totals.clear()
+            self._log("train", mean, sum(sizes))
+
+    def _log(self, stage: str, measured: Tensor, count: int) -> None:
         self.log_dict(
-            {f"{stage}_loss": loss.detach(), f"{stage}_accuracy": accuracy},
+            {f"{stage}_loss": measured[0], f"{stage}_accuracy": measured[1]},
             on_step=False,
             on_epoch=True,
             prog_bar=stage == "val",
-            batch_size=len(images),
+            batch_size=count,
             sync_dist=True,
         )
-        return loss
 
 
 def _network(network: NetworkOptions | nn.Module, activation: str | None) -> nn.Module:

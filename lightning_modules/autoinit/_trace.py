@@ -30,6 +30,7 @@ from lightning_modules.autoinit._call import (
     tensors_of,
 )
 from lightning_modules.autoinit._quadrature import MeanVariance
+from lightning_modules.autoinit._shapes import result_of
 from lightning_modules.autoinit._signal import Moments, Pointwise, Signal, channels, constant
 
 Unknown = Literal["error", "warn"]
@@ -157,7 +158,7 @@ class _Pass:
         output = Pointwise(signal.root, function, f"layer {name!r} ({module})")
         # Unlike an operation, a layer that no weights can follow is refused wherever it stands.
         _ = output.moments
-        return TracedTensor.of(torch.empty_like(plain(args[0])), output, self)
+        return TracedTensor.of(plain(args[0]), output, self)
 
     def apply(
         self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -165,7 +166,7 @@ class _Pass:
         """Run a torch function on traced tensors."""
         with torch._C.DisableTorchFunctionSubclass():
             meta_args, meta_kwargs = exchanged((tuple(args), dict(kwargs)), plain)
-            result = function(*meta_args, **meta_kwargs)
+            result = result_of(_name(function), function, meta_args, meta_kwargs)
             results = list(tensors_of(result))
             if not results:
                 return result

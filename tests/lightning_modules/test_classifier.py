@@ -1,6 +1,7 @@
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -60,6 +61,65 @@ def test_logged_values_are_means_over_all_images(make_trainer: MakeTrainer) -> N
     accuracy = (logits.argmax(1) == labels).double().mean().item()
     loss = nn.functional.cross_entropy(logits, labels).item()
     assert logged == pytest.approx({"val_accuracy": accuracy, "val_loss": loss}, abs=1e-6)
+
+
+class Recorder(L.Callback):
+    """Computes loss and accuracy of each epoch, and notes whether they are logged by its end."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Tensor, Tensor]] = []
+        self.expected: list[tuple[float, float]] = []
+        self.seen: list[bool] = []
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, Classifier)
+        pl_module.network.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> None:
+        if module.training:
+            self.logits = logits.detach()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, *args: Any
+    ) -> None:
+        self.batches.append((self.logits, args[0][1]))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        logits, targets = map(torch.cat, zip(*self.batches, strict=True))
+        self.batches.clear()
+        accuracy = (logits.argmax(1) == targets).double().mean().item()
+        loss = nn.functional.cross_entropy(logits.double(), targets).item()
+        self.expected.append((loss, accuracy))
+        self.seen.append("train_loss" in trainer.callback_metrics)
+
+
+@pytest.mark.parametrize(
+    "limits", [{}, {"limit_train_batches": 3}, {"max_steps": 5}], ids=["whole", "limit", "cut off"]
+)
+def test_training_metrics_are_means_over_the_images_of_an_epoch(
+    limits: dict[str, int], make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the 900 images, 140 in a batch leave a smaller last one.
+    data = DigitsDataModule(PLAIN, batch_size=140)
+    classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    recorder, logged = Recorder(), []
+    log = Classifier.log_dict
+
+    def counted(self: Classifier, metrics: dict[str, Tensor], **options: Any) -> None:
+        logged.extend(name for name in metrics if name.startswith("train"))
+        log(self, metrics, **options)
+
+    monkeypatch.setattr(Classifier, "log_dict", counted)
+    options = {"limit_train_batches": 1.0, "max_epochs": 1 if "max_steps" in limits else 2} | limits
+    trainer = make_trainer(callbacks=[recorder], **options)
+    trainer.fit(classifier, datamodule=data)
+    found = trainer.callback_metrics
+    assert (found["train_loss"].item(), found["train_accuracy"].item()) == pytest.approx(
+        recorder.expected[-1], abs=1e-6
+    )
+    assert len(logged) == 2 * len(recorder.expected)
+    if not limits:
+        assert recorder.seen == [True, True]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
