@@ -16,8 +16,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -74,27 +72,18 @@ class CropOptions:
     def training_transform(self) -> Callable[[Any], Tensor]:
         """Return what makes a training image of a PIL image."""
         policy = f"rand-m{self.randaugment_magnitude}-n{self.randaugment_layers}"
-        transform: Callable[[Any], Tensor] = create_transform(
+        return _transform(
             self.image_size,
             is_training=True,
             scale=(self.minimum_area, 1.0),
             hflip=0.5 if self.flip else 0.0,
             color_jitter=0.0,
             auto_augment=policy if self.randaugment_layers > 0 else None,
-            mean=IMAGENET_DEFAULT_MEAN,
-            std=IMAGENET_DEFAULT_STD,
         )
-        return transform
 
     def evaluation_transform(self) -> Callable[[Any], Tensor]:
         """Return what makes an image for evaluation of a PIL image."""
-        transform: Callable[[Any], Tensor] = create_transform(
-            self.image_size,
-            crop_pct=self.crop_fraction,
-            mean=IMAGENET_DEFAULT_MEAN,
-            std=IMAGENET_DEFAULT_STD,
-        )
-        return transform
+        return _transform(self.image_size, crop_pct=self.crop_fraction)
 
     def mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], Any] | None:
         """Return what mixes the images and labels of a batch, or None for nothing."""
@@ -104,6 +93,16 @@ class CropOptions:
         if self.cutmix_alpha > 0:
             choices.append(v2.CutMix(alpha=self.cutmix_alpha, num_classes=num_classes))
         return v2.RandomChoice(choices) if choices else None
+
+
+def _transform(image_size: int, **options: Any) -> Callable[[Any], Tensor]:
+    # timm takes a second to import, which those spare who train on other images.
+    from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    from timm.data.transforms_factory import create_transform
+
+    statistics = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
+    transform: Callable[[Any], Tensor] = create_transform(image_size, **statistics, **options)
+    return transform
 
 
 class CroppedDataModule(ImageDataModule):
