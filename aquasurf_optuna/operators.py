@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aquasurf_optuna import _hyperbolic
 from aquasurf_optuna._operator_checks import agree, check_name, check_pattern, probe
 from aquasurf_optuna.exceptions import OperatorError
 
@@ -203,13 +204,13 @@ _UNARY = (
     Operator("exp", 1, torch.exp, "e^{{{0}}}", cost=3, binding=Binding(Level.POWER)),
     Operator("erf", 1, torch.erf, _named("erf"), cost=4),
     Operator("erfc", 1, torch.erfc, _named("erfc"), cost=4),
-    Operator("sinh", 1, torch.sinh, r"\sinh({0})", cost=3),
-    Operator("cosh", 1, torch.cosh, r"\cosh({0})", cost=3),
+    Operator("sinh", 1, _hyperbolic.sinh, r"\sinh({0})", cost=3),
+    Operator("cosh", 1, _hyperbolic.cosh, r"\cosh({0})", cost=3),
     Operator("tanh", 1, torch.tanh, r"\tanh({0})", cost=3),
     Operator("expm1", 1, torch.expm1, "e^{{{0}}} - 1", cost=3, binding=Binding(Level.SUM)),
     Operator("sigmoid", 1, torch.sigmoid, r"\sigma({0})", cost=3),
     Operator("log_sigmoid", 1, F.logsigmoid, r"\log(\sigma({0}))", cost=3),
-    Operator("arcsinh", 1, torch.asinh, _named("arcsinh"), cost=3),
+    Operator("arcsinh", 1, _hyperbolic.arcsinh, _named("arcsinh"), cost=3),
     Operator("arctan", 1, torch.atan, r"\arctan({0})", cost=3),
     Operator("bessel_i0e", 1, torch.special.i0e, _named(r"bessel\_i0e"), cost=5),
     Operator("bessel_i1e", 1, torch.special.i1e, _named(r"bessel\_i1e"), cost=5),

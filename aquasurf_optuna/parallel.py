@@ -8,6 +8,7 @@ joblib, whose they are.
 from __future__ import annotations
 
 import collections
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TypeVar
@@ -23,6 +24,29 @@ Result = TypeVar("Result")
 _IDLE_SECONDS = 300
 # One more than it works on waits with each process, so that none is idle while this one works.
 _AT_HAND = 2
+
+
+def import_ahead(modules: Sequence[str], n_jobs: int) -> None:
+    """Start the other processes, and let them import what they will need while this one goes on.
+
+    Args:
+        modules: Their dotted names.
+        n_jobs: Processes, this one among them; -1 takes every core.
+
+    Raises:
+        ValueError: If `n_jobs` is 0.
+    """
+    others = joblib.effective_n_jobs(n_jobs) - 1
+    if others < 1:
+        return
+    executor = get_reusable_executor(max_workers=others, timeout=_IDLE_SECONDS)
+    for _ in range(others):
+        executor.submit(_import, tuple(modules))
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 def side_by_side(

@@ -41,6 +41,8 @@ def measured_here(pool: int, trials: int, jobs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         start = time.perf_counter()
+        if hasattr(quickstart, "start_processes"):
+            quickstart.start_processes(jobs)
         sampler = quickstart.make_sampler(catalogue, pool, jobs, folder)
         middle = time.perf_counter()
         quickstart.search(

