@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from aquasurf_optuna.exceptions import AquaSurfError
 from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.operators import register_operator
-from aquasurf_optuna.parallel import side_by_side
+from aquasurf_optuna.parallel import import_ahead, side_by_side
 
 HERE = os.getpid()
 
@@ -83,3 +85,22 @@ def test_a_process_that_is_killed_is_noticed() -> None:
     with pytest.raises(TerminatedWorkerError):
         list(side_by_side(end_elsewhere, [HERE] * 4, 2))
     assert dict(side_by_side(refuse_seven, [1, 2], 2)) == {0: 1, 1: 2}
+
+
+def is_imported(_: int) -> tuple[bool, int]:
+    time.sleep(0.05)
+    return "colorsys" in sys.modules, os.getpid()
+
+
+def test_others_import_ahead_while_this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # New processes, which have imported nothing.
+    get_reusable_executor(max_workers=1, reuse=False, timeout=300)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    import_ahead(["colorsys"], 2)
+    found = [result for _, result in side_by_side(is_imported, range(20), 2)]
+    elsewhere = {imported for imported, process in found if process != HERE}
+    assert elsewhere == {True}
+    assert {imported for imported, process in found if process == HERE} == {False}
+    import_ahead(["no.such.module"], 1)
+    with pytest.raises(ValueError, match="n_jobs"):
+        import_ahead(["colorsys"], 0)
