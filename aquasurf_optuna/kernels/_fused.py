@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -23,8 +23,7 @@ from aquasurf_optuna.kernels._plan import Plan
 from aquasurf_optuna.kernels._vectorised import VECTORISED
 
 _EXAMPLE_LENGTH = 64
-# A kernel's threads are those of the caller at each call, not those of its first one.
-_OPTIONS: Mapping[str, dict[str, Any]] = {"cpu": {"cpp.dynamic_threads": True}}
+_CONTRACT = "cpp.enable_floating_point_contract_flag"
 
 _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -93,9 +92,19 @@ def _built(function: Callable[..., Tensor], *examples: Tensor) -> Callable[..., 
     with torch.no_grad(), torch.autocast(examples[0].device.type, enabled=False):
         # A graph of its own, with code of its own: Dynamo limits how often one code is compiled.
         graph = make_fx(function)(*examples)
-        options = _OPTIONS.get(examples[0].device.type)
+        options = _options() if examples[0].device.type == "cpu" else None
         built: Callable[..., Tensor] = torch.compile(
             graph, dynamic=True, fullgraph=True, options=options
         )
         built(*examples)  # fails here, if it fails
     return built
+
+
+def _options() -> dict[str, Any]:
+    """Return how Inductor is to compile for a processor."""
+    # A kernel's threads are those of the caller at each call, not those of its first one.
+    options: dict[str, Any] = {"cpp.dynamic_threads": True}
+    # A product and its sum with something are one instruction, and rounded once.
+    if _CONTRACT in torch._inductor.list_options():
+        options[_CONTRACT] = "fast"
+    return options

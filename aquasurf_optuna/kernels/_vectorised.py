@@ -27,11 +27,13 @@ _SPLIT = 8.0  # between the two series of the Bessel functions
 _NEAR, _FAR = 18, 6  # their terms
 _ERFC_TERMS = 12
 # Taylor's series up to here, and a difference beyond, which loses no more than two bits there.
-_EXPM1_SMALL, _LOG1P_SMALL = 0.35, 0.25
+_EXPM1_SMALL, _SINH_SMALL = 0.35, 1.0
 _EXPM1 = [1.0 / math.factorial(n) for n in range(1, 9)]
-_LOG1P = [(-1.0) ** n / (n + 1) for n in range(14)]
+_SINH = [1.0 / math.factorial(2 * n + 1) for n in range(5)]
+_EXP = [1.0 / math.factorial(n) for n in range(5)]
+_ARTANH = [2.0 / (2 * n + 1) for n in range(7)]
 _LARGEST_SQUARED = 1e4
-_GRID = 16.0  # multiples of 1/16 up to 16 have squares that float32 holds exactly
+_GRID = 128.0  # multiples of 1/128 up to 16 have squares that float32 holds exactly
 
 
 def horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
@@ -105,9 +107,10 @@ def erfc(x: Tensor) -> Tensor:
     """Return 1 - erf(x)."""
     z = torch.clamp(torch.abs(x), max=16.0)
     u = 2.0 / (2.0 + z)
-    # exp(-z * z) would lose digits with its argument's; the square of a short number loses none.
-    short = torch.round(z * _GRID) / _GRID
-    bell = torch.exp(-short * short) * torch.exp((short - z) * (short + z))
+    # exp(-z * z) would lose digits with its argument's; the square of a short number loses none,
+    # and what is left is small.
+    short = torch.round(z * _GRID) * (1.0 / _GRID)
+    bell = torch.exp(-short * short) * horner(_EXP, (short - z) * (short + z))
     tail = horner(_erfc_series(), 2.0 * u - 1.0) * u * bell
     # NaN is neither below 0 nor above, and comes through z.
     return torch.where(x < 0, 2.0 - tail, tail)
@@ -124,11 +127,8 @@ def sinh(x: Tensor) -> Tensor:
     """Return the hyperbolic sine."""
     size = torch.abs(x)
     root = torch.exp(0.5 * size)
-    grown = expm1(torch.clamp(size, max=1.0))
-    small = 0.5 * (grown + grown / (grown + 1.0))
-    return torch.copysign(
-        torch.where(size < 1.0, small, (0.5 * root) * root - (0.5 / root) / root), x
-    )
+    large = torch.copysign((0.5 * root) * root - (0.5 / root) / root, x)
+    return torch.where(size < _SINH_SMALL, horner(_SINH, x * x) * x, large)
 
 
 def expm1(x: Tensor) -> Tensor:
@@ -137,10 +137,12 @@ def expm1(x: Tensor) -> Tensor:
     return torch.where(torch.abs(x) < _EXPM1_SMALL, small, torch.exp(x) - 1.0)
 
 
-def _log1p(u: Tensor) -> Tensor:
-    """Return log(1 + u) of a number that is not negative."""
-    small = horner(_LOG1P, u) * u
-    return torch.where(u < _LOG1P_SMALL, small, torch.log(1.0 + u))
+def _log1p_within(u: Tensor) -> Tensor:
+    """Return log(1 + u) of a number between 0 and 1."""
+    # Twice the inverse of the hyperbolic tangent at s; small numbers are rounded once.
+    r = 1.0 / (2.0 + u)
+    s = r * u
+    return u * (r * horner(_ARTANH, s * s))
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -162,12 +164,12 @@ def selu(x: Tensor) -> Tensor:
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x))."""
-    return torch.clamp(x, min=0.0) + _log1p(torch.exp(-torch.abs(x)))
+    return torch.clamp(x, min=0.0) + _log1p_within(torch.exp(-torch.abs(x)))
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return -log(1 + exp(-x))."""
-    return torch.clamp(x, max=0.0) - _log1p(torch.exp(-torch.abs(x)))
+    return torch.clamp(x, max=0.0) - _log1p_within(torch.exp(-torch.abs(x)))
 
 
 def arcsinh(x: Tensor) -> Tensor:
@@ -175,11 +177,11 @@ def arcsinh(x: Tensor) -> Tensor:
     size = torch.abs(x)
     # Squares of larger numbers overflow, and their sum with 1 is no other number by then.
     inner = torch.clamp(size, max=_LARGEST_SQUARED)
-    root = torch.sqrt(inner * inner + 1.0)
-    near = _log1p(inner + inner * inner / (1.0 + root))
-    return torch.copysign(
-        torch.where(size <= _LARGEST_SQUARED, near, torch.log(size) + math.log(2.0)), x
-    )
+    u = inner + inner * inner / (1.0 + torch.sqrt(inner * inner + 1.0))
+    far = size > _LARGEST_SQUARED
+    large = torch.log(torch.where(far, size, 1.0 + u)) + torch.where(far, math.log(2.0), 0.0)
+    small = _log1p_within(torch.clamp(u, max=1.0))
+    return torch.copysign(torch.where(u > 1.0, large, small), x)
 
 
 def mish(x: Tensor) -> Tensor:
