@@ -21,7 +21,7 @@ from aquasurf_optuna.exceptions import KernelError
 from aquasurf_optuna.expression import Expression, program_of, run_program
 from aquasurf_optuna.kernels._chain import is_supported, slope_of, value_of
 from aquasurf_optuna.kernels._function import LEAST, Elementwise
-from aquasurf_optuna.kernels._fused import failure, kernels_of, wide
+from aquasurf_optuna.kernels._fused import failure, wide
 from aquasurf_optuna.kernels._plan import INPUT, Plan, plan_of
 
 Kernel = Literal["auto", "composed", "recomputed", "fused"]
@@ -140,7 +140,7 @@ class Computation:
         return before if self._compiled(x) is None else "fused"
 
     def _compiled(self, x: Tensor) -> object:
-        return kernels_of(self._plan, x.dtype, x.device, careful=self._is_careful)
+        return self._fused.kernels(x.dtype, x.device)
 
     def _warn_without(self, x: Tensor) -> None:
         if not self._warned and x.numel() >= LEAST and self._compiled(x) is None:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._prims_common import is_non_overlapping_and_dense_or_false
+from torch.autograd import forward_ad
 
 from aquasurf_optuna._wrapped import is_wrapped
 from aquasurf_optuna.kernels._chain import slope_of, value_of
-from aquasurf_optuna.kernels._fused import kernels_of, wide
+from aquasurf_optuna.kernels._fused import MOST, Kernels, kernels_of, wide
 from aquasurf_optuna.kernels._plan import Plan
 
 LEAST = 64
@@ -35,17 +36,30 @@ class Elementwise:
         self.plan = plan
         self.careful = careful
         self.fused = fused
+        # Those of earlier calls: to look for them anew takes as long as a kernel's launch.
+        self._found: dict[tuple[torch.dtype, torch.device], Kernels] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the value, differentiable where gradients are on."""
         result: Tensor
         if torch.compiler.is_compiling():
             result = _Kept.apply(x, self)
-        elif (torch.is_grad_enabled() and x.requires_grad) or is_wrapped(x):
+        elif is_wrapped(x) or forward_ad._current_level >= 0:
             result = _Applied.apply(x, self)
+        elif torch.is_grad_enabled() and x.requires_grad:
+            result = _Plain.apply(x, self)
         else:
             result = self.value(x)
         return result
+
+    def kernels(self, dtype: torch.dtype, device: torch.device) -> Kernels | None:
+        """Return the compiled kernels, or None where they cannot be had."""
+        found = self._found.get((dtype, device))
+        if found is None:
+            found = kernels_of(self.plan, dtype, device, careful=self.careful)
+            if found is not None:
+                self._found[dtype, device] = found
+        return found
 
     def value(self, x: Tensor) -> Tensor:
         """Return the value, without a graph of its own where a kernel computes it."""
@@ -71,10 +85,25 @@ class Elementwise:
         with _without_autocast(x):
             return slope_of(self.plan, wide(x), careful=self.careful)
 
-    def _kernels(self, x: Tensor) -> Any:
-        if not self.fused or x.numel() < LEAST or is_wrapped(x):
+    def _kernels(self, x: Tensor) -> Kernels | None:
+        if not self.fused or not LEAST <= x.numel() < MOST or is_wrapped(x):
             return None
-        return kernels_of(self.plan, x.dtype, x.device, careful=self.careful)
+        return self.kernels(x.dtype, x.device)
+
+
+class _Plain(torch.autograd.Function):
+    """For ordinary tensors, where torch applies this form three times as fast."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, function: Elementwise) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.function = function
+        return function.value(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.function.backward(x, gradient), None
 
 
 class _Kept(torch.autograd.Function):

@@ -3,7 +3,8 @@
 Inductor writes Triton on a GPU and vectorised C++ on a processor. A kernel takes flat tensors of
 any length, so that each is compiled once for a function, a dtype and a kind of device, whatever
 shapes come; it is kept for the process, and Inductor's own cache keeps what it built on disk.
-Tensors of 16 bits are computed in float32.
+Tensors of 16 bits are computed in float32. Kernels are called without Dynamo, whose guards take
+longer than a launch.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,10 +21,18 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from aquasurf_optuna.kernels._chain import PLAIN, slope_of, value_of
 from aquasurf_optuna.kernels._plan import Plan
+from aquasurf_optuna.kernels._slopes import Function
 from aquasurf_optuna.kernels._vectorised import VECTORISED
 
 _EXAMPLE_LENGTH = 64
+# Threads of a GPU read four numbers at once where the length is known to be a multiple of this.
+_TOGETHER = 16
 _CONTRACT = "cpp.enable_floating_point_contract_flag"
+# On a GPU Inductor has no code for these, and would run them by kernels of their own.
+_WITHOUT_CODE = ("bessel_i0e", "bessel_i1e")
+
+MOST = 2**31
+"""Of so many numbers and more no kernel is called: it counts them in 32 bits."""
 
 _logger = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -71,10 +80,18 @@ def kernels_of(
             return None
 
 
+def replaced_on(device: str, dtype: torch.dtype) -> Mapping[str, Function]:
+    """Return the functions that a kernel uses in place of torch's, by the operator's name."""
+    if dtype == torch.float64:
+        return PLAIN  # the others have float32's digits
+    if device == "cpu":
+        return VECTORISED
+    return {name: VECTORISED[name] for name in _WITHOUT_CODE}
+
+
 @functools.lru_cache(maxsize=1024)
 def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: bool) -> Kernels:
-    # float64 keeps torch's own functions: the others have float32's digits.
-    replaced = VECTORISED if device.type == "cpu" and dtype != torch.float64 else PLAIN
+    replaced = replaced_on(device.type, dtype)
 
     def forward(x: Tensor) -> Tensor:
         return value_of(plan, wide(x), replaced).to(x.dtype)
@@ -85,16 +102,44 @@ def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: boo
 
     example = torch.zeros(_EXAMPLE_LENGTH, dtype=dtype, device=device)
     # Two tensors: of one that comes twice a trace makes one input.
-    return Kernels(_built(forward, example), _built(backward, example, torch.zeros_like(example)))
+    examples = (example, torch.zeros_like(example))
+    if device.type == "cpu":
+        return Kernels(_built(forward, examples[:1]), _built(backward, examples))
+    return Kernels(_ByLength(forward, examples[:1]), _ByLength(backward, examples))
 
 
-def _built(function: Callable[..., Tensor], *examples: Tensor) -> Callable[..., Tensor]:
+class _ByLength:
+    """A kernel for lengths that are multiples of `_TOGETHER`, and one for others once they come."""
+
+    def __init__(self, function: Callable[..., Tensor], examples: Sequence[Tensor]) -> None:
+        self._function = function
+        self._examples = examples
+        self._together = _built(function, examples, multiple_of=_TOGETHER)
+        self._others: Callable[..., Tensor] | None = None
+
+    def __call__(self, *tensors: Tensor) -> Tensor:
+        if tensors[0].numel() % _TOGETHER == 0:
+            return self._together(*tensors)
+        with _lock:
+            if self._others is None:
+                self._others = _built(self._function, self._examples)
+        return self._others(*tensors)
+
+
+def _built(
+    function: Callable[..., Tensor], examples: Sequence[Tensor], multiple_of: int = 1
+) -> Callable[..., Tensor]:
+    """Compile a function of flat tensors of one length, which is a multiple of something."""
+
+    def checked(*tensors: Tensor) -> Tensor:
+        torch._check(tensors[0].shape[0] % multiple_of == 0)
+        return function(*tensors)
+
     with torch.no_grad(), torch.autocast(examples[0].device.type, enabled=False):
-        # A graph of its own, with code of its own: Dynamo limits how often one code is compiled.
-        graph = make_fx(function)(*examples)
-        options = _options() if examples[0].device.type == "cpu" else None
-        built: Callable[..., Tensor] = torch.compile(
-            graph, dynamic=True, fullgraph=True, options=options
+        graph = make_fx(checked, tracing_mode="symbolic")(*examples)
+        options = {"config_patches": _options()} if examples[0].device.type == "cpu" else {}
+        built: Callable[..., Tensor] = torch._inductor.standalone_compile(
+            graph, list(examples), dynamic_shapes="from_graph", options=options
         )
         built(*examples)  # fails here, if it fails
     return built

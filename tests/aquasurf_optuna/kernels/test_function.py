@@ -9,12 +9,14 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
+from torch._inductor.codegen.common import pointwise_overrides_data
 from torch.utils.checkpoint import checkpoint
 
 from aquasurf_optuna.activation import Activation
 from aquasurf_optuna.exceptions import KernelError
-from aquasurf_optuna.kernels import Kernel, KernelWarning, _choice, _fused
+from aquasurf_optuna.kernels import Kernel, KernelWarning, _choice, _function, _fused
 from aquasurf_optuna.kernels._plan import plan_of
+from aquasurf_optuna.operators import OPERATORS
 
 # Of Table 1; a function whose slope needs care; one of a single operator.
 TEXTS = ("mul(swish(x),erfc(bessel_i0e(x)))", "tanh(exp(x))", "relu(x)")
@@ -221,7 +223,7 @@ def test_it_can_be_built_where_tensors_have_no_numbers() -> None:
 
 def test_auto_compiles_when_enough_numbers_have_come(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
-    monkeypatch.setattr(_choice, "kernels_of", lambda *_, **__: compiled.append(1))
+    monkeypatch.setattr(_function, "kernels_of", lambda *_, **__: compiled.append(1))
     monkeypatch.setitem(_choice.ENOUGH, "cpu", 1000)
     x = torch.randn(300)
     activation = Activation("mul(tanh(x),erf(x))")
@@ -236,7 +238,7 @@ def test_auto_compiles_when_enough_numbers_have_come(monkeypatch: pytest.MonkeyP
 
 def test_a_large_tensor_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
-    monkeypatch.setattr(_choice, "kernels_of", lambda *_, **__: compiled.append(1))
+    monkeypatch.setattr(_function, "kernels_of", lambda *_, **__: compiled.append(1))
     monkeypatch.setattr(_choice, "LARGE", 50)
     activation = Activation("mul(tanh(x),erf(x))")
     activation(torch.randn(49))
@@ -259,6 +261,37 @@ def test_without_a_compiler_the_numbers_are_the_same(monkeypatch: pytest.MonkeyP
         assert torch.equal(one, other)
     monkeypatch.setattr(_choice, "LARGE", 1)
     Activation(TEXTS[0])(x)  # silently
+
+
+def test_a_gpus_kernels_are_chosen_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiples: list[int] = []
+    original = _fused._built
+
+    def counted(*arguments: object, multiple_of: int = 1) -> Callable[..., Tensor]:
+        multiples.append(multiple_of)
+        built: Callable[..., Tensor] = original(*arguments, multiple_of=multiple_of)
+        return built
+
+    monkeypatch.setattr(_fused, "_built", counted)
+    kernel = _fused._ByLength(lambda x, y: x * y + 1, (torch.zeros(64), torch.ones(64)))
+    for length in (64, 160, 1600):
+        x = torch.randn(length)
+        torch.testing.assert_close(kernel(x, x), x * x + 1)
+    assert multiples == [16]
+    for length in (65, 72, 1599):
+        x = torch.randn(length)
+        torch.testing.assert_close(kernel(x, x), x * x + 1)
+    assert multiples == [16, 1]
+
+
+def test_functions_for_which_inductor_has_no_code_on_a_gpu_are_replaced() -> None:
+    named = {name.removeprefix("bessel_"): name for name in OPERATORS}
+    every = pointwise_overrides_data.items()
+    without = {named[name] for name, data in every if name in named and data.triton is None}
+    assert without
+    assert set(_fused.replaced_on("cuda", torch.float32)) == without
+    assert not _fused.replaced_on("cuda", torch.float64)
+    assert not _fused.replaced_on("cpu", torch.float64)
 
 
 def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
