@@ -10,6 +10,8 @@ AQUASURF = (
     "exceptions",
     "_whole_file",
     "_pruning",
+    "_wrapped",
+    "_hyperbolic",
     "_operator_checks",
     "operators",
     "_shipping",
