@@ -102,8 +102,7 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return ctx.function.backward(x, gradient), None
+        return _backward(ctx, gradient)
 
 
 class _Kept(torch.autograd.Function):
@@ -122,8 +121,7 @@ class _Kept(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return ctx.function.backward(x, gradient), None
+        return _backward(ctx, gradient)
 
 
 class _Applied(_Kept):
@@ -139,6 +137,11 @@ class _Applied(_Kept):
         (x,) = ctx.saved_tensors
         slope: Tensor = ctx.function.slope(x)
         return (slope * wide(tangent)).to(x.dtype)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    (x,) = ctx.saved_tensors
+    return ctx.function.backward(x, gradient), None
 
 
 def _without_autocast(x: Tensor) -> contextlib.AbstractContextManager[object]:
