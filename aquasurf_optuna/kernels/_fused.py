@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,15 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from aquasurf_optuna.kernels._chain import PLAIN, slope_of, value_of
 from aquasurf_optuna.kernels._plan import Plan
-from aquasurf_optuna.kernels._slopes import Function
 from aquasurf_optuna.kernels._vectorised import VECTORISED
 
 _EXAMPLE_LENGTH = 64
 # Threads of a GPU read four numbers at once where the length is known to be a multiple of this.
 _TOGETHER = 16
 _CONTRACT = "cpp.enable_floating_point_contract_flag"
-# On a GPU Inductor has no code for these, and would run them by kernels of their own.
-_WITHOUT_CODE = ("bessel_i0e", "bessel_i1e")
 
 MOST = 2**31
 """Of so many numbers and more no kernel is called: it counts them in 32 bits."""
@@ -80,18 +77,10 @@ def kernels_of(
             return None
 
 
-def replaced_on(device: str, dtype: torch.dtype) -> Mapping[str, Function]:
-    """Return the functions that a kernel uses in place of torch's, by the operator's name."""
-    if dtype == torch.float64:
-        return PLAIN  # the others have float32's digits
-    if device == "cpu":
-        return VECTORISED
-    return {name: VECTORISED[name] for name in _WITHOUT_CODE}
-
-
 @functools.lru_cache(maxsize=1024)
 def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: bool) -> Kernels:
-    replaced = replaced_on(device.type, dtype)
+    # float64 keeps torch's own functions: the others have float32's digits.
+    replaced = PLAIN if dtype == torch.float64 else VECTORISED
 
     def forward(x: Tensor) -> Tensor:
         return value_of(plan, wide(x), replaced).to(x.dtype)
