@@ -154,8 +154,6 @@ def test_every_operator_in_every_backend(backend: str, name: str) -> None:
 @pytest.mark.parametrize("name", list(OPERATORS))
 def test_single_precision_stays(backend: str, name: str) -> None:
     expression = Expression.parse(example_of(name))
-    # These are computed by other functions in float32, which differ in the last digit.
-    assume(not {node.operator for node in expression.walk()} & {"arcsinh", "cosh", "sinh"})
     x = INPUTS[np.abs(INPUTS) < 1001].astype(np.float32)
     got = run(expression.to_python(backend), backend, x)
     assert (got.dtype, got.shape) == (np.float32, x.shape)
@@ -203,6 +201,8 @@ def test_random_expressions_in_torch_are_exact(expression: Expression) -> None:
 @given(expressions(max_leaves=4, numbers=constants()))
 @settings(deadline=None, max_examples=60)
 def test_any_numbers_in_torch_are_exact(expression: Expression) -> None:
+    # These are computed by other functions in float32, which differ in the last digit.
+    assume(not {node.operator for node in expression.walk()} & {"arcsinh", "cosh", "sinh"})
     x = INPUTS[np.abs(INPUTS) < 1001].astype(np.float32)
     got = run(expression.to_python("torch"), "torch", x)
     assert np.array_equal(got, expected(expression, x), equal_nan=True)
