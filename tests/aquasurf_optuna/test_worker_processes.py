@@ -84,7 +84,7 @@ def test_eight_workers_train_each_function_once(make: Make, kind: str, n_trials:
 @pytest.mark.parametrize(
     ("kind", "settings", "n_trials"),
     [
-        ("sqlite", {"heartbeat": True}, SHORT),
+        slow("sqlite", {"heartbeat": True}, SHORT),
         slow("sqlite", {"heartbeat": True}, LONG),
         slow("sqlite", {"heartbeat": True, "retries": True}, LONG),
         slow("postgresql", {"heartbeat": True}, LONG),

@@ -246,6 +246,7 @@ def test_the_example_runs(
     assert re.fullmatch(r"\w+\(\w+\(x\),\w+\(x\)\) 0\.\d+|\w+\(x\) 0\.\d+", printed)
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(output: Path, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     shutil.copytree(output, registry)
