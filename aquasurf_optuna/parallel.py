@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import collections
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
+from joblib.executor import get_memmapping_executor
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.backend.utils import kill_process_tree
 
 from aquasurf_optuna._shipping import with_operators
 
@@ -22,6 +24,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _IDLE_SECONDS = 300
+_NOTICED_SECONDS = 10.0
 # One more than it works on waits with each process, so that none is idle while this one works.
 _AT_HAND = 2
 
@@ -39,7 +42,7 @@ def import_ahead(modules: Sequence[str], n_jobs: int) -> None:
     others = joblib.effective_n_jobs(n_jobs) - 1
     if others < 1:
         return
-    executor = get_reusable_executor(max_workers=others, timeout=_IDLE_SECONDS)
+    executor = get_memmapping_executor(others, timeout=_IDLE_SECONDS)
     for _ in range(others):
         executor.submit(_import, tuple(modules))
 
@@ -70,7 +73,7 @@ def side_by_side(
     if others < 1:
         yield from ((index, function(item)) for index, item in enumerate(items))
         return
-    executor = get_reusable_executor(max_workers=others, timeout=_IDLE_SECONDS)
+    executor = get_memmapping_executor(others, timeout=_IDLE_SECONDS)
     elsewhere = with_operators(function)
     waiting = collections.deque(enumerate(items))
     running: dict[Future[Result], int] = {}
@@ -91,5 +94,16 @@ def side_by_side(
                 yield running.pop(future), future.result()
     except BaseException:
         # After an error, Ctrl-C, or a caller who wants no more, nobody waits for the rest.
-        executor.shutdown(wait=False, kill_workers=True)
+        _end(executor, running)
         raise
+
+
+def _end(executor: ProcessPoolExecutor, running: Collection[Future[Any]]) -> None:
+    """End the processes; joblib makes new ones when it is asked again.
+
+    Loky's own way to kill them fails in its thread where a call has not been handed out yet.
+    """
+    for process in list(executor._processes.values()):
+        kill_process_tree(process)
+    wait(running, timeout=_NOTICED_SECONDS)  # until it is noticed: they fail then
+    executor.shutdown(wait=False)

@@ -7,8 +7,9 @@ import signal
 import sys
 import time
 
+import joblib
 import pytest
-from joblib.externals.loky import get_reusable_executor
+from joblib.executor import get_memmapping_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from aquasurf_optuna.exceptions import AquaSurfError
@@ -87,6 +88,16 @@ def test_a_process_that_is_killed_is_noticed() -> None:
     assert dict(side_by_side(refuse_seven, [1, 2], 2)) == {0: 1, 1: 2}
 
 
+@pytest.mark.slow
+def test_joblibs_own_calls_work_before_and_after() -> None:
+    # Both share joblib's processes.
+    get_memmapping_executor(1).shutdown(kill_workers=True)
+    for _ in range(2):
+        assert dict(side_by_side(refuse_seven, [1, 2, 3], 2)) == {0: 1, 1: 2, 2: 3}
+        found = joblib.Parallel(n_jobs=2)(joblib.delayed(refuse_seven)(item) for item in (1, 2))
+        assert found == [1, 2]
+
+
 def is_imported(_: int) -> tuple[bool, int]:
     time.sleep(0.05)
     return "colorsys" in sys.modules, os.getpid()
@@ -94,7 +105,7 @@ def is_imported(_: int) -> tuple[bool, int]:
 
 def test_others_import_ahead_while_this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     # New processes, which have imported nothing.
-    get_reusable_executor(max_workers=1, reuse=False, timeout=300)
+    get_memmapping_executor(1).shutdown(kill_workers=True)
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
     import_ahead(["colorsys"], 2)
     found = [result for _, result in side_by_side(is_imported, range(20), 2)]
