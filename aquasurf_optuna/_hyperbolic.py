@@ -1,6 +1,6 @@
 """`arcsinh`, `sinh` and `cosh` for processors, where torch computes one number at a time.
 
-They are made of functions that torch vectorises, which takes a seventh to a quarter of the time,
+They are made of functions that torch vectorises, which takes a seventh to three tenths of the time,
 and as many digits are right. Only ordinary float32 tensors of a processor take this way. For all
 others, and where torch watches what is computed (to compile, export, batch or differentiate
 forwards), torch's own functions do.
