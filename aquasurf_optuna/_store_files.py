@@ -89,7 +89,7 @@ def _write_npz(file: BinaryIO, rows: Sequence[Row]) -> None:
         arrays[f"{name}_ends"] = np.cumsum([len(value) for value in values], dtype=np.int64)
     seconds = [np.nan if row.seconds is None else row.seconds for row in rows]
     arrays["seconds"] = np.array(seconds, dtype=np.float64)
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle
 
 
 def _read_npz(file: BinaryIO) -> list[Row]:

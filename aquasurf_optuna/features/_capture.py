@@ -231,7 +231,7 @@ class _Watch(TorchFunctionMode):
             record.gradients.add(gradient_part(call, gradient, self._settings, layer))
 
         # Registered now, the hook stays with this value when an activation overwrites it.
-        output.register_hook(add_gradient)  # type: ignore[no-untyped-call]
+        output.register_hook(add_gradient)  # type: ignore[no-untyped-call]  # torch gives it no types
         return output
 
     def _record_of(

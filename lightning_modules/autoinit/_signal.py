@@ -176,7 +176,7 @@ class Pointwise(Signal):
         return self._function(x)
 
     @functools.cached_property
-    def moments(self) -> Moments:  # type: ignore[override]
+    def moments(self) -> Moments:  # type: ignore[override]  # an attribute there
         """The moments behind the function.
 
         Raises:

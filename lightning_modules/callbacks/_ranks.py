@@ -50,7 +50,7 @@ def from_rank_zero(strategy: Strategy, compute: Callable[[], T]) -> T:
         raise error
     if told is not None:
         raise told
-    return outcome  # type: ignore[return-value]
+    return outcome  # type: ignore[return-value]  # None only with an error
 
 
 def in_worker(trainer: L.Trainer) -> bool:
@@ -119,7 +119,7 @@ class Mailbox:
 
 
 def _shared(memory: torch.Tensor) -> torch.Tensor:
-    shared: torch.Tensor = memory.share_memory_()  # type: ignore[no-untyped-call]
+    shared: torch.Tensor = memory.share_memory_()  # type: ignore[no-untyped-call]  # torch gives it no types
     return shared
 
 

@@ -114,7 +114,7 @@ class FisherEigenvalues(L.Callback):
     def setup(
         self,
         trainer: L.Trainer,
-        pl_module: L.LightningModule,  # noqa: ARG002
+        pl_module: L.LightningModule,  # noqa: ARG002  # Lightning passes it
         stage: str,
     ) -> None:
         """Refuse what cannot work in several processes.

@@ -144,7 +144,7 @@ class CroppedDataModule(ImageDataModule):
             return self.part("validation")
         return Part(self._pictures("val"), self.crops.evaluation_transform())
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002  # Lightning passes it
         """Mix a training batch; the random numbers are those of torch's global generator."""
         training = self.trainer is not None and self.trainer.training
         if self._mix is None or not training:

@@ -103,7 +103,7 @@ def _seeded(*entropy: int) -> Iterator[None]:
     # A worker process has nothing else that draws, and restoring costs more than seeding.
     keep = get_worker_info() is None
     if keep:
-        states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+        states = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002  # as below
     first, second, third = np.random.SeedSequence(entropy).generate_state(3).tolist()
     # `torch.manual_seed` would seed the accelerators' generators too.
     torch.default_generator.manual_seed(first)
@@ -114,5 +114,5 @@ def _seeded(*entropy: int) -> Iterator[None]:
     finally:
         if keep:
             torch.set_rng_state(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+            np.random.set_state(states[1])  # noqa: NPY002  # as above
             random.setstate(states[2])
