@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from aquasurf_optuna.kernels._chain import PLAIN, slope_of, value_of
 from aquasurf_optuna.kernels._plan import Plan
-from aquasurf_optuna.kernels._vectorised import VECTORISED
+from aquasurf_optuna.kernels._vectorised import FOR_GPU, VECTORISED
 
 _EXAMPLE_LENGTH = 64
 # Threads of a GPU read four numbers at once where the length is known to be a multiple of this.
@@ -79,8 +79,10 @@ def kernels_of(
 
 @functools.lru_cache(maxsize=1024)
 def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: bool) -> Kernels:
-    # float64 keeps torch's own functions: the others have float32's digits.
-    replaced = PLAIN if dtype == torch.float64 else VECTORISED
+    replaced = FOR_GPU if device.type == "cuda" else VECTORISED
+    if dtype == torch.float64:
+        # The others have float32's digits.
+        replaced = PLAIN
 
     def forward(x: Tensor) -> Tensor:
         return value_of(plan, wide(x), replaced).to(x.dtype)
