@@ -1,27 +1,27 @@
 """Functions that compilers do not vectorise, or slowly, made of those that they do.
 
-For float32; each keeps six digits at least, wherever the result is a normal number. Elsewhere, and
-in float64, torch's own are used. On a processor they are faster; on a GPU they have fewer
-instructions and no branches, and Inductor has no code of its own for the Bessel functions. These,
-`erfc`, `arctan` and `arcsinh` are polynomials (by Horner's rule) through SciPy's values at
-Chebyshev's points: in 1/(1 + x/4), times a root; in 1/(1 + x/2), times exp(-x^2); and in x^2.
+For float32; each is within two millionths of the exact value, wherever that is a normal number. In
+float64 torch's own are used. On a processor they are faster; on a GPU they have fewer
+instructions and no branches, and Inductor has no code of its own for the Bessel functions.
+
+All are made of polynomials (by Horner's rule), fitted to SciPy's and NumPy's values: those of the
+Bessel functions in 1/(1 + x/4), times powers of a root; of `erfc` in 1/(1 + x/2), times exp(-x^2);
+the others in x or x^2, where these are small.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 import scipy.special
 import torch
-from numpy.polynomial import Polynomial, chebyshev
-from numpy.typing import NDArray
 from torch import Tensor
 
-_Array = NDArray[np.float64]
+from aquasurf_optuna.kernels._polynomials import Array, by_square, fitted, horner, moved
 
 BELL = "exp(-x^2)"
 """No operator, but what `erfc` and its slope are made of."""
@@ -44,51 +44,16 @@ _TO_GRID = 1.5 * 2.0**15
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def horner(coefficients: Sequence[float], x: Tensor) -> Tensor:
-    """Return a polynomial, its coefficients from the constant on."""
-    value = torch.full_like(x, coefficients[-1])
-    for each in reversed(coefficients[:-1]):
-        value = value * x + each
-    return value
-
-
-def _fitted(function: Callable[[_Array], _Array], n_terms: int) -> list[float]:
-    """Return the polynomial nearest to a function on [-1, 1], by relative differences."""
-    nodes = chebyshev.chebpts1(16 * n_terms)
-    values = function(nodes)
-    series = chebyshev.chebfit(nodes, values, n_terms - 1, w=1.0 / np.abs(values))
-    found: list[float] = chebyshev.cheb2poly(series).tolist()
-    return found
-
-
-@functools.cache
-def _by_square(function: np.ufunc, most: float, n_terms: int) -> list[float]:
-    """Return the polynomial in x^2, for x up to most, that an odd function is x times of."""
-
-    def quotient(t: _Array) -> _Array:
-        x = most * np.sqrt(0.5 * (t + 1.0))
-        values: _Array = function(x) / x
-        return values
-
-    return _moved(_fitted(quotient, n_terms), [-1.0, 2.0 / most**2])
-
-
-def _moved(coefficients: Sequence[float], line: Sequence[float]) -> list[float]:
-    """Return a polynomial of a linear function."""
-    found: list[float] = Polynomial(coefficients)(Polynomial(line)).coef.tolist()
-    return found
-
-
 @functools.cache
 def _expm1_series() -> list[float]:
     """Return the polynomial that exp(x) - 1 is x times of, where x is small."""
 
-    def quotient(t: _Array) -> _Array:
+    def quotient(t: Array) -> Array:
         x = _EXPM1_SMALL * t
-        values: _Array = np.expm1(x) / x
+        values: Array = np.expm1(x) / x
         return values
 
-    return _moved(_fitted(quotient, _EXPM1_TERMS), [0.0, 1.0 / _EXPM1_SMALL])
+    return moved(fitted(quotient, _EXPM1_TERMS), [0.0, 1.0 / _EXPM1_SMALL])
 
 
 def on_gpu(x: Tensor) -> bool:
@@ -105,33 +70,33 @@ def inverse(x: Tensor) -> Tensor:
 
 
 @functools.cache
-def _bessel_series(rest: Callable[[_Array, _Array], _Array], n_terms: int) -> list[float]:
+def _bessel_series(rest: Callable[[Array, Array], Array], n_terms: int) -> list[float]:
     """Return the polynomial in 2 shift / squared - 1, where `squared` is x + the shift."""
 
-    def function(t: _Array) -> _Array:
+    def function(t: Array) -> Array:
         squared = 2.0 * _BESSEL_SHIFT / np.maximum(t + 1.0, 1e-12)
         return rest(np.maximum(squared - _BESSEL_SHIFT, 1e-9), squared)
 
-    return _fitted(function, n_terms)
+    return fitted(function, n_terms)
 
 
-def _i0e_rest(x: _Array, squared: _Array) -> _Array:
-    values: _Array = scipy.special.i0e(x) * np.sqrt(squared)
+def _i0e_rest(x: Array, squared: Array) -> Array:
+    values: Array = scipy.special.i0e(x) * np.sqrt(squared)
     return values
 
 
-def _i1e_rest(x: _Array, squared: _Array) -> _Array:
-    values: _Array = scipy.special.i1e(x) / x * squared**1.5
+def _i1e_rest(x: Array, squared: Array) -> Array:
+    values: Array = scipy.special.i1e(x) / x * squared**1.5
     return values
 
 
-def _gap_rest(x: _Array, squared: _Array) -> _Array:
-    values: _Array = (scipy.special.i0e(x) - scipy.special.i1e(x)) * squared**1.5
+def _gap_rest(x: Array, squared: Array) -> Array:
+    values: Array = (scipy.special.i0e(x) - scipy.special.i1e(x)) * squared**1.5
     return values
 
 
 def _bessel(
-    x: Tensor, rest: Callable[[_Array, _Array], _Array], n_terms: int = _BESSEL_TERMS
+    x: Tensor, rest: Callable[[Array, Array], Array], n_terms: int = _BESSEL_TERMS
 ) -> tuple[Tensor, Tensor]:
     """Return the root of 1 / (x + the shift), and a series beside it."""
     root = torch.rsqrt(torch.abs(x) + _BESSEL_SHIFT)
@@ -161,12 +126,12 @@ def bessel_gap(x: Tensor) -> Tensor:
 
 @functools.cache
 def _erfc_series() -> list[float]:
-    def scaled(t: _Array) -> _Array:
+    def scaled(t: Array) -> Array:
         u = np.maximum((t + 1.0) / 2, 1e-12)
-        values: _Array = scipy.special.erfcx(2.0 * (1.0 / u - 1.0)) / u
+        values: Array = scipy.special.erfcx(2.0 * (1.0 / u - 1.0)) / u
         return values
 
-    return _fitted(scaled, _ERFC_TERMS)
+    return fitted(scaled, _ERFC_TERMS)
 
 
 def bell(x: Tensor) -> Tensor:
@@ -201,7 +166,7 @@ def sinh(x: Tensor) -> Tensor:
     rest = inverse(root)
     large = torch.copysign((0.5 * root) * root - (0.5 * rest) * rest, x)
     return torch.where(
-        size < _SINH_SMALL, horner(_by_square(np.sinh, _SINH_SMALL, _SINH_TERMS), x * x) * x, large
+        size < _SINH_SMALL, horner(by_square(np.sinh, _SINH_SMALL, _SINH_TERMS), x * x) * x, large
     )
 
 
@@ -216,7 +181,7 @@ def _log1p_within(u: Tensor) -> Tensor:
     # Twice the inverse of the hyperbolic tangent at s; small numbers are rounded once.
     r = inverse(2.0 + u)
     s = r * u
-    return u * (2.0 * r * horner(_by_square(np.arctanh, 1.0 / 3.0, _ARTANH_TERMS), s * s))
+    return u * (2.0 * r * horner(by_square(np.arctanh, 1.0 / 3.0, _ARTANH_TERMS), s * s))
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -272,7 +237,7 @@ def arcsinh(x: Tensor) -> Tensor:
     large = torch.copysign(torch.log(half) + math.log(2.0), x)
     return torch.where(
         size < _ARCSINH_SMALL,
-        horner(_by_square(np.arcsinh, _ARCSINH_SMALL, _ARCSINH_TERMS), x * x) * x,
+        horner(by_square(np.arcsinh, _ARCSINH_SMALL, _ARCSINH_TERMS), x * x) * x,
         large,
     )
 
@@ -282,7 +247,7 @@ def arctan(x: Tensor) -> Tensor:
     size = torch.abs(x)
     # The smaller one of the size and its inverse.
     t = torch.clamp(size, max=1.0) * inverse(torch.clamp(size, min=1.0))
-    angle = horner(_by_square(np.arctan, 1.0, _ARCTAN_TERMS), t * t) * t
+    angle = horner(by_square(np.arctan, 1.0, _ARCTAN_TERMS), t * t) * t
     return torch.copysign(torch.where(size > 1.0, 0.5 * math.pi - angle, angle), x)
 
 

@@ -13,7 +13,7 @@ from aquasurf_optuna.expression import Expression
 from aquasurf_optuna.kernels import _vectorised
 from aquasurf_optuna.kernels._chain import slope_of, value_of
 from aquasurf_optuna.kernels._plan import plan_of
-from aquasurf_optuna.kernels._vectorised import BELL, FOR_GPU, GAP, VECTORISED, horner
+from aquasurf_optuna.kernels._vectorised import BELL, FOR_GPU, GAP, VECTORISED
 from aquasurf_optuna.operators import COATNET_UNARY_OPERATORS, OPERATORS
 
 _SELU = (1.0507009873554805, 1.6732632423543772)
@@ -109,10 +109,3 @@ def test_values_and_slopes_are_those_of_torchs_functions(functions: Functions, t
             torch.testing.assert_close(
                 found[counts], expected[counts], rtol=1e-5, atol=2e-6 * scale
             )
-
-
-def test_horner_is_numpys() -> None:
-    coefficients = [0.3, -1.2, 0.8, 0.05, -0.4]
-    x = np.linspace(-1, 1, 41)
-    expected = np.polynomial.polynomial.polyval(x, coefficients)
-    np.testing.assert_allclose(horner(coefficients, torch.tensor(x)).numpy(), expected, rtol=1e-12)
