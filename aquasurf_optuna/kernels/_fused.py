@@ -24,8 +24,8 @@ from aquasurf_optuna.kernels._plan import Plan
 from aquasurf_optuna.kernels._vectorised import FOR_GPU, VECTORISED
 
 _EXAMPLE_LENGTH = 64
-# Threads of a GPU read four numbers at once where the length is known to be a multiple of this.
-_TOGETHER = 16
+# Threads of a GPU read four numbers at once where their number is known to be a multiple of this.
+_ROW = 16
 _CONTRACT = "cpp.enable_floating_point_contract_flag"
 
 MOST = 2**31
@@ -40,8 +40,8 @@ class Kernels(NamedTuple):
     """The two kernels of a function.
 
     Attributes:
-        forward: Flat x -> flat value.
-        backward: Flat x and flat gradient of the value -> flat gradient of x.
+        forward: Flat x -> value, flat or in rows.
+        backward: Flat x and flat gradient of the value -> gradient of x, flat or in rows.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -100,37 +100,42 @@ def _compiled(plan: Plan, dtype: torch.dtype, device: torch.device, careful: boo
 
 
 class _ByLength:
-    """A kernel for lengths that are multiples of `_TOGETHER`, and one for others once they come."""
+    """A kernel for tensors that are whole rows, and one for others once they come."""
 
     def __init__(self, function: Callable[..., Tensor], examples: Sequence[Tensor]) -> None:
         self._function = function
         self._examples = examples
-        self._together = _built(function, examples, multiple_of=_TOGETHER)
+        self._of_rows = _built(function, [each.view(-1, _ROW) for each in examples])
         self._others: Callable[..., Tensor] | None = None
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        if tensors[0].numel() % _TOGETHER == 0:
-            return self._together(*tensors)
+        if tensors[0].numel() % _ROW == 0:
+            return self._of_rows(*[each.view(-1, _ROW) for each in tensors])
         with _lock:
             if self._others is None:
                 self._others = _built(self._function, self._examples)
         return self._others(*tensors)
 
 
-def _built(
-    function: Callable[..., Tensor], examples: Sequence[Tensor], multiple_of: int = 1
-) -> Callable[..., Tensor]:
-    """Compile a function of flat tensors of one length, which is a multiple of something."""
+def _built(function: Callable[..., Tensor], examples: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """Compile a function of tensors of one shape, of which the first length may be any."""
 
-    def checked(*tensors: Tensor) -> Tensor:
-        torch._check(tensors[0].shape[0] % multiple_of == 0)
+    def traced(*tensors: Tensor) -> Tensor:
+        for length in tensors[0].shape[1:]:
+            int(length)  # what is asked for by its number is no variable of the trace
         return function(*tensors)
 
     with torch.no_grad(), torch.autocast(examples[0].device.type, enabled=False):
-        graph = make_fx(checked, tracing_mode="symbolic")(*examples)
+        graph = make_fx(traced, tracing_mode="symbolic")(*examples)
+        # Tensors of the trace, not the examples: these have no variables. Versions of torch look
+        # for them under one name or the other.
+        for node in graph.graph.nodes:
+            if "val" in node.meta:
+                node.meta.setdefault("example_value", node.meta["val"])
+        inputs = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
         options = {"config_patches": _options()} if examples[0].device.type == "cpu" else {}
         built: Callable[..., Tensor] = torch._inductor.standalone_compile(
-            graph, list(examples), dynamic_shapes="from_graph", options=options
+            graph, inputs, dynamic_shapes="from_graph", options=options
         )
         built(*examples)  # fails here, if it fails
     return built

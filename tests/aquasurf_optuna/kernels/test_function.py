@@ -10,6 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 from torch._inductor.codegen.common import pointwise_overrides_data
+from torch._inductor.utils import run_and_get_code
 from torch.utils.checkpoint import checkpoint
 
 from aquasurf_optuna.activation import Activation
@@ -264,25 +265,37 @@ def test_without_a_compiler_the_numbers_are_the_same(monkeypatch: pytest.MonkeyP
     Activation(TEXTS[0])(x)  # silently
 
 
+def product(x: Tensor, y: Tensor) -> Tensor:
+    return x * y + 1
+
+
 def test_a_gpus_kernels_are_chosen_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    multiples: list[int] = []
+    dimensions: list[int] = []
     original = _fused._built
 
-    def counted(*arguments: object, multiple_of: int = 1) -> Callable[..., Tensor]:
-        multiples.append(multiple_of)
-        built: Callable[..., Tensor] = original(*arguments, multiple_of=multiple_of)
-        return built
+    def counted(function: Callable[..., Tensor], examples: list[Tensor]) -> Callable[..., Tensor]:
+        dimensions.append(examples[0].dim())
+        return original(function, examples)
 
     monkeypatch.setattr(_fused, "_built", counted)
-    kernel = _fused._ByLength(lambda x, y: x * y + 1, (torch.zeros(64), torch.ones(64)))
+    kernel = _fused._ByLength(product, (torch.zeros(64), torch.ones(64)))
     for length in (64, 160, 1600):
         x = torch.randn(length)
-        torch.testing.assert_close(kernel(x, x), x * x + 1)
-    assert multiples == [16]
+        torch.testing.assert_close(kernel(x, x).flatten(), x * x + 1)
+    assert dimensions == [2]
     for length in (65, 72, 1599):
         x = torch.randn(length)
         torch.testing.assert_close(kernel(x, x), x * x + 1)
-    assert multiples == [16, 1]
+    assert dimensions == [2, 1]
+
+
+@pytest.mark.parametrize(("shape", "length"), [((4, 16), "16L*ks0"), ((64,), "ks0")])
+def test_a_kernel_knows_the_length_of_its_rows(shape: tuple[int, ...], length: str) -> None:
+    examples = [torch.zeros(shape), torch.ones(shape)]
+    # Code that comes from a cache is not shown.
+    with torch._inductor.config.patch(fx_graph_cache=False):
+        _, codes = run_and_get_code(_fused._built, product, examples)
+    assert f"static_cast<int64_t>({length})" in codes[0]
 
 
 def test_functions_for_which_inductor_has_no_code_on_a_gpu_are_replaced() -> None:
