@@ -77,6 +77,15 @@ def test_layouts_autocast_and_checkpoints() -> None:
     torch.testing.assert_close(leaf.grad, value_and_gradient(fused, inputs())[1])
 
 
+def test_passes_may_be_recorded_as_a_cuda_graph() -> None:
+    expected = value_and_gradient(Activation(TEXTS[0], kernel="fused"), inputs())
+    recorded = torch.cuda.make_graphed_callables(
+        Activation(TEXTS[0], kernel="fused"), (inputs().requires_grad_(),)
+    )
+    for one, other in zip(value_and_gradient(recorded, inputs()), expected, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_a_network_learns_the_same() -> None:
     losses = []
     for kernel in ("composed", "fused"):
