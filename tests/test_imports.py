@@ -22,6 +22,7 @@ AQUASURF = (
     "_source",
     "expression",
     "kernels._plan",
+    "kernels._polynomials",
     "kernels._vectorised",
     "kernels._slopes",
     "kernels._chain",

@@ -3,8 +3,8 @@
 Inductor writes Triton on a GPU and vectorised C++ on a processor. A kernel takes flat tensors of
 any length, so that each is compiled once for a function, a dtype and a kind of device, whatever
 shapes come; it is kept for the process, and Inductor's own cache keeps what it built on disk.
-Tensors of 16 bits are computed in float32. Kernels are called without Dynamo, whose guards take
-longer than a launch.
+Tensors of 16 bits are computed in float32. Kernels are called without Dynamo and AOTAutograd, whose
+guards and wrappers take longer than a launch.
 """
 
 from __future__ import annotations
@@ -119,25 +119,37 @@ class _ByLength:
 
 def _built(function: Callable[..., Tensor], examples: Sequence[Tensor]) -> Callable[..., Tensor]:
     """Compile a function of tensors of one shape, of which the first length may be any."""
+    # Inductor takes seconds to import, which a search that compiles nothing need not wait for.
+    from torch._inductor.compile_fx import compile_fx_inner
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.virtualized import V
 
-    def traced(*tensors: Tensor) -> Tensor:
+    def traced(*tensors: Tensor) -> tuple[Tensor]:
         for length in tensors[0].shape[1:]:
             int(length)  # what is asked for by its number is no variable of the trace
-        return function(*tensors)
+        return (function(*tensors),)
 
-    with torch.no_grad(), torch.autocast(examples[0].device.type, enabled=False):
-        graph = make_fx(traced, tracing_mode="symbolic")(*examples)
-        # Tensors of the trace, not the examples: these have no variables. Versions of torch look
-        # for them under one name or the other.
-        for node in graph.graph.nodes:
-            if "val" in node.meta:
-                node.meta.setdefault("example_value", node.meta["val"])
-        inputs = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
-        options = {"config_patches": _options()} if examples[0].device.type == "cpu" else {}
-        built: Callable[..., Tensor] = torch._inductor.standalone_compile(
-            graph, inputs, dynamic_shapes="from_graph", options=options
-        )
-        built(*examples)  # fails here, if it fails
+    device = examples[0].device.type
+    with torch.no_grad(), torch.autocast(device, enabled=False):
+        trace = make_fx(traced, tracing_mode="symbolic", decomposition_table=select_decomp_table())
+        graph = trace(*examples).graph
+        # Tensors of the trace, not the examples: these have no variables.
+        inputs = [node.meta["val"] for node in graph.find_nodes(op="placeholder")]
+        mode = inputs[0].fake_mode
+        with (
+            V.set_fake_mode(mode),
+            torch._guards.tracing(torch._guards.TracingContext(mode)),
+            torch._inductor.config.patch(_options() if device == "cpu" else {}),
+        ):
+            # A module of its own: the trace's holds what Inductor's cache cannot pickle.
+            code = compile_fx_inner(torch.fx.GraphModule({}, graph), inputs)
+        assert callable(code)
+
+    def built(*tensors: Tensor) -> Tensor:
+        result: Tensor = code(list(tensors))[0]
+        return result
+
+    built(*examples)  # fails here, if it fails
     return built
 
 
