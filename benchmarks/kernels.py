@@ -227,7 +227,7 @@ def networks_table(device: str, repeats: int) -> list[str]:
             }
             found = timed(ways, device, repeats)
             line = (
-                f"| {network} | {name.replace('|', '')} | {found.median('relu'):.0f} "
+                f"| {network} | {name.replace('|', '')} | {found.median('relu'):.3g} "
                 f"| {found.ratio('composed', 'relu'):.2f} | {found.ratio('fused', 'relu'):.2f} |"
             )
             print(line, flush=True)
@@ -247,7 +247,9 @@ def main() -> None:
     make = networks_table if options.networks else functions_table
     where = options.device if options.device == "cuda" else f"{options.threads} threads"
     title = "Training steps with the paper's functions" if options.networks else TITLE
-    again = "python -m benchmarks.kernels" + (" --networks" if options.networks else "")
+    again = "python -m benchmarks.kernels"
+    again += " --device cuda" if options.device == "cuda" else ""
+    again += " --networks" if options.networks else ""
     text = f"# {title}\n\nTo make this again: `{again}`. "
     text += f"torch {torch.__version__}, {where}, medians of {options.repeats} repeats.\n\n"
     text += "\n".join(make(options.device, options.repeats)) + "\n"

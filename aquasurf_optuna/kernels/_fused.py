@@ -3,8 +3,8 @@
 Inductor writes Triton on a GPU and vectorised C++ on a processor. A kernel takes flat tensors of
 any length, so that each is compiled once for a function, a dtype and a kind of device, whatever
 shapes come; it is kept for the process, and Inductor's own cache keeps what it built on disk.
-Tensors of 16 bits are computed in float32. Kernels are called without Dynamo and AOTAutograd, whose
-guards and wrappers take longer than a launch.
+Tensors of 16 bits are computed in float32. Kernels are called without Dynamo's guards and
+AOTAutograd's wrappers, which take time at every call.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def _erfc(functions: Functions, y: Tensor, x: Tensor) -> Tensor:
 
 
 def _sign(x: Tensor) -> Tensor:
-    # In compiled kernels half as many instructions as `torch.sign`.
+    # In compiled kernels fewer instructions than `torch.sign`.
     return (x > 0).to(x.dtype) - (x < 0).to(x.dtype)
 
 
