@@ -1,8 +1,8 @@
 """Functions that compilers do not vectorise, or slowly, made of those that they do.
 
-For float32; each is within two millionths of the exact value, wherever that is a normal number, in a
-processor's arithmetic (a GPU's roots are a little less exact). In float64 torch's own are used. On
-a processor these are faster; on a GPU they have fewer instructions and no branches, and Inductor
+For float32; each is within two millionths of the exact value, wherever that is a normal number, in
+a processor's arithmetic (a GPU's roots are a little less exact). In float64 torch's own are used.
+On a processor these are faster; on a GPU they have fewer instructions and no branches, and Inductor
 has no code of its own for the Bessel functions.
 
 All are made of polynomials (by Horner's rule), fitted to SciPy's and NumPy's values: those of the
